@@ -14,7 +14,7 @@
 package core
 
 import (
-	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -187,6 +187,10 @@ func (Remember) action()  {}
 func (Notify) action()    {}
 func (Fail) action()      {}
 
+// ErrTimeout is the Err of an Exchanged whose server did not answer: say
+// nothing to the application, it asks again by itself (spec client-dns.md 7.2).
+var ErrTimeout = errors.New("no answer in time")
+
 // A Result is what became of slow work: one of the types below.
 type Result interface{ result() }
 
@@ -202,7 +206,7 @@ type (
 	Exchanged struct {
 		ID    uint64
 		Reply []byte
-		Err   error // context.DeadlineExceeded: no answer in time
+		Err   error // ErrTimeout: no answer in time
 	}
 	// Configured answers Configure.
 	Configured struct{ Err error }
@@ -250,17 +254,6 @@ func equal[E comparable](a, b []E) bool {
 type ProxyName struct {
 	Name  string // lower case, without trailing dot
 	Addrs []netip.Addr
-}
-
-// A Portal is the channel to the control plane. phoenix/dial implements it.
-type Portal interface {
-	// Run keeps the channel open until ctx ends or the portal refuses for
-	// good; it calls deliver from one goroutine, in order.
-	Run(ctx context.Context, publicKey wire.Key, deliver func(PortalEvent)) error
-	// Send queues m without blocking.
-	Send(m wire.Message)
-	// Reconnect drops the connection and opens another at once.
-	Reconnect(publicKey wire.Key)
 }
 
 // A PortalEvent is Up, Down, or a message if both are false.
