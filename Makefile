@@ -1,0 +1,59 @@
+# Stile. `make help` lists the targets.
+
+SHELL   := /bin/bash
+OUT     := build/out
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+VERSION := $(shell sed -n 's/^.*Version = "\(.*\)"/\1/p' build/stamp/stamp.go)
+LDFLAGS := -s -w -X stile/build/stamp.Commit=$(COMMIT)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+PRODUCTS := ./tunnel/cmd/stiled ./tunnel/cmd/stile-server
+TARGETS := linux/amd64 linux/arm64 windows/amd64 windows/arm64
+STAGE   := build/stage.sh
+
+.PHONY: help build lab demo test check unit e2e bench fuzz sim cross package changelog clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t12
+
+build: ## build the products and the lab into build/out
+	@mkdir -p $(OUT)
+	$(GOBUILD) -o $(OUT)/ $(PRODUCTS) ./build/lab
+
+demo: build ## a small internet on this machine, and a private resource reached by name (CHECK=1: prove it and exit)
+	$(OUT)/lab demo $(if $(CHECK),--check)
+
+test: unit e2e ## all tests: units with the race detector, then real programs in the lab
+
+unit: ## unit, property, fuzz-corpus and simulation tests
+	@$(STAGE) unit go test -race -timeout 9m ./...
+
+e2e: build ## real processes, TUN devices and kernels in network namespaces
+	@$(STAGE) e2e $(OUT)/lab run world direct nat-direct cidr --json
+
+check: ## gofmt, vet, staticcheck, layers
+	@$(STAGE) gofmt build/gofmt.sh
+	@$(STAGE) vet go vet ./...
+	@$(STAGE) staticcheck go tool staticcheck ./...
+	@$(STAGE) layers go test -count=1 ./build/layers
+
+cross: ## compile the products for every system
+	@for t in $(TARGETS); do GOOS=$${t%/*} GOARCH=$${t#*/} $(STAGE) cross-$$t env CGO_ENABLED=0 go build -trimpath -o /dev/null ./platform/... ./tunnel/... || exit 1; done
+
+bench: build ## benchmarks, each beside a baseline in the same run
+	go test -run '^$$' -bench . -benchmem ./tunnel/... ./platform/...
+	$(OUT)/lab bench throughput --json
+
+fuzz: ## every fuzz target for FUZZTIME (default 30s) each
+	build/fuzz.sh $${FUZZTIME:-30s}
+
+sim: ## long simulations: many seeds
+	STILE_SIM_SEEDS=$${SEEDS:-5000} go test -count=1 -timeout 60m ./tunnel/sim/... ./tunnel/nat/... ./tunnel/path/...
+
+package: ## deb, rpm and MSI packages
+	@echo "make package: the installers do not exist yet; copy the programs from build/out (make build) meanwhile" >&2; exit 1
+
+changelog: ## write CHANGELOG.md from the Changelog trailers of the commits
+	build/changelog.sh > CHANGELOG.md
+
+clean: ## remove what was built
+	rm -rf $(OUT)
