@@ -1,0 +1,263 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+func TestLookupTakesBothFamilies(t *testing.T) {
+	r := resolver(t, serve(t, func(q *dns.Msg) *dns.Msg {
+		if q.Question[0].Qtype == dns.TypeA {
+			return reply(q, "wiki.test. 1 IN A 10.0.0.1", "wiki.test. 1 IN A 10.0.0.2")
+		}
+		return reply(q, "wiki.test. 1 IN AAAA 2001:db8::1")
+	}))
+	got := r.Lookup(t.Context(), "Wiki.test")
+	if got.Err4 != nil || got.Err6 != nil {
+		t.Fatal(got.Err4, got.Err6)
+	}
+	want(t, got.V4, "10.0.0.1", "10.0.0.2")
+	want(t, got.V6, "2001:db8::1")
+}
+
+func TestLookupFollowsAliases(t *testing.T) {
+	r := resolver(t, serve(t, func(q *dns.Msg) *dns.Msg {
+		if q.Question[0].Qtype == dns.TypeAAAA {
+			return reply(q, "wiki.test. 1 IN CNAME a.test.")
+		}
+		return reply(q, "b.test. 1 IN A 10.0.0.7", "wiki.test. 1 IN CNAME a.test.", "a.test. 1 IN CNAME b.test.", "other.test. 1 IN A 10.9.9.9")
+	}))
+	got := r.Lookup(t.Context(), "wiki.test")
+	want(t, got.V4, "10.0.0.7")
+	want(t, got.V6)
+	if got.Err6 != nil {
+		t.Error("an alias without address is no failure:", got.Err6)
+	}
+}
+
+func TestAliasLoopEnds(t *testing.T) {
+	r := resolver(t, serve(t, func(q *dns.Msg) *dns.Msg {
+		return reply(q, "wiki.test. 1 IN CNAME a.test.", "a.test. 1 IN CNAME wiki.test.")
+	}))
+	want(t, r.Lookup(t.Context(), "wiki.test").V4)
+}
+
+func TestFamiliesFailApart(t *testing.T) {
+	r := resolver(t, serve(t, func(q *dns.Msg) *dns.Msg {
+		if q.Question[0].Qtype == dns.TypeAAAA {
+			m := reply(q)
+			m.Rcode = dns.RcodeServerFailure
+			return m
+		}
+		return reply(q, "wiki.test. 1 IN A 10.0.0.1")
+	}))
+	got := r.Lookup(t.Context(), "wiki.test")
+	want(t, got.V4, "10.0.0.1")
+	if got.Err4 != nil || got.Err6 == nil || !strings.Contains(got.Err6.Error(), "SERVFAIL") {
+		t.Error(got.Err4, got.Err6)
+	}
+}
+
+func TestNoSuchNameIsAnAnswer(t *testing.T) {
+	r := resolver(t, serve(t, func(q *dns.Msg) *dns.Msg {
+		m := reply(q)
+		m.Rcode = dns.RcodeNameError
+		return m
+	}))
+	got := r.Lookup(t.Context(), "nope.test")
+	if got.Err4 != nil || got.Err6 != nil || len(got.V4)+len(got.V6) > 0 {
+		t.Errorf("%+v", got)
+	}
+	if _, err := got.Addrs(); err == nil {
+		t.Error("Addrs of nothing is no error")
+	}
+}
+
+func TestSecondServerIsAskedWhenTheFirstFailsOrIsSilent(t *testing.T) {
+	good := serve(t, func(q *dns.Msg) *dns.Msg { return reply(q, q.Question[0].Name+" 1 IN A 10.0.0.1") })
+	failing := serve(t, func(q *dns.Msg) *dns.Msg {
+		m := reply(q)
+		m.Rcode = dns.RcodeRefused
+		return m
+	})
+	silent := serve(t, func(q *dns.Msg) *dns.Msg { return nil })
+	for _, first := range []netip.AddrPort{failing, silent} {
+		start := time.Now()
+		got := resolver(t, first, good).Lookup(t.Context(), "wiki.test")
+		want(t, got.V4, "10.0.0.1")
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("took %v", took)
+		}
+	}
+}
+
+func TestCutAnswerIsFetchedOverTCP(t *testing.T) {
+	pc, l := listen(t)
+	h := func(tcp bool) dns.Handler {
+		return dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+			m := reply(q)
+			if m.Truncated = !tcp; tcp && q.Question[0].Qtype == dns.TypeA {
+				m = reply(q, "wiki.test. 1 IN A 10.0.0.1")
+			}
+			w.WriteMsg(m)
+		})
+	}
+	run(t, &dns.Server{PacketConn: pc, Handler: h(false)})
+	run(t, &dns.Server{Listener: l, Handler: h(true)})
+	got := resolver(t, netip.MustParseAddrPort(pc.LocalAddr().String())).Lookup(t.Context(), "wiki.test")
+	want(t, got.V4, "10.0.0.1")
+}
+
+func TestHostsFileWins(t *testing.T) {
+	r := resolver(t, serve(t, func(q *dns.Msg) *dns.Msg { return reply(q, "wiki.test. 1 IN A 10.0.0.1") }))
+	r.Hosts = filepath.Join(t.TempDir(), "hosts")
+	text := "# comment\n10.1.1.1 other wiki.TEST # trailing\n2001:db8::9\twiki.test\nbad line\n"
+	if err := os.WriteFile(r.Hosts, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := r.Lookup(t.Context(), "wiki.test.")
+	want(t, got.V4, "10.1.1.1")
+	want(t, got.V6, "2001:db8::9")
+}
+
+func TestNoServers(t *testing.T) {
+	if got := resolver(t).Lookup(t.Context(), "wiki.test"); !errors.Is(got.Err4, ErrNoServers) {
+		t.Error(got.Err4)
+	}
+}
+
+func TestLookupEndsWithItsContext(t *testing.T) {
+	r := resolver(t, serve(t, func(*dns.Msg) *dns.Msg { return nil }))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if got := r.Lookup(ctx, "wiki.test"); got.Err4 == nil || time.Since(start) > 2*time.Second {
+		t.Error(got.Err4, time.Since(start))
+	}
+}
+
+func TestExchangeIgnoresWhatDoesNotAnswer(t *testing.T) {
+	pc, _ := listen(t)
+	go func() { // wrong ID, wrong question, a query, garbage, then the answer
+		buf := make([]byte, 1500)
+		n, from, err := pc.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		q := new(dns.Msg)
+		q.Unpack(buf[:n])
+		wrongID, wrongName := reply(q), reply(q)
+		wrongID.Id++
+		wrongName.Question = []dns.Question{{Name: "other.test.", Qtype: dns.TypeA, Qclass: dns.ClassINET}}
+		for _, m := range []*dns.Msg{wrongID, wrongName, q, reply(q, "wiki.test. 1 IN A 10.0.0.1")} {
+			b, _ := m.Pack()
+			pc.WriteTo(b, from)
+			pc.WriteTo([]byte{1}, from)
+		}
+	}()
+	q := new(dns.Msg)
+	q.SetQuestion("Wiki.test.", dns.TypeA)
+	b, _ := q.Pack()
+	got, err := resolver(t).Exchange(t.Context(), netip.MustParseAddrPort(pc.LocalAddr().String()), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(got); err != nil || m.Id != q.Id || len(m.Answer) != 1 {
+		t.Fatal(err, m)
+	}
+}
+
+func FuzzAnswers(f *testing.F) {
+	q := new(dns.Msg)
+	q.SetQuestion("wiki.test.", dns.TypeA)
+	b, _ := q.Pack()
+	r, _ := reply(q, "wiki.test. 1 IN A 10.0.0.1").Pack()
+	f.Add(b, r)
+	f.Add(b, []byte{})
+	f.Fuzz(func(t *testing.T, query, reply []byte) {
+		if answers(query, reply) && len(reply) < 12 {
+			t.Fatal("a reply without header was taken")
+		}
+	})
+}
+
+func resolver(t *testing.T, servers ...netip.AddrPort) *Resolver {
+	t.Helper()
+	return &Resolver{Servers: func() ([]netip.AddrPort, error) { return servers, nil }}
+}
+
+// serve runs a UDP name server on loopback; a nil answer is silence.
+func serve(t *testing.T, answer func(q *dns.Msg) *dns.Msg) netip.AddrPort {
+	t.Helper()
+	pc, _ := listen(t)
+	run(t, &dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		if m := answer(q); m != nil {
+			w.WriteMsg(m)
+		}
+	})})
+	return netip.MustParseAddrPort(pc.LocalAddr().String())
+}
+
+// listen opens UDP and TCP on one loopback port.
+func listen(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err != nil {
+			pc.Close()
+			continue
+		}
+		t.Cleanup(func() { pc.Close(); l.Close() })
+		return pc, l
+	}
+	t.Fatal("no port free for both UDP and TCP")
+	return nil, nil
+}
+
+func run(t *testing.T, s *dns.Server) {
+	t.Helper()
+	started := make(chan struct{})
+	s.NotifyStartedFunc = func() { close(started) }
+	go s.ActivateAndServe()
+	<-started
+	t.Cleanup(func() { s.Shutdown() })
+}
+
+func reply(q *dns.Msg, records ...string) *dns.Msg {
+	m := new(dns.Msg)
+	m.SetReply(q)
+	for _, text := range records {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			panic(err)
+		}
+		m.Answer = append(m.Answer, rr)
+	}
+	return m
+}
+
+func want(t *testing.T, got []netip.Addr, texts ...string) {
+	t.Helper()
+	var w []netip.Addr
+	for _, s := range texts {
+		w = append(w, netip.MustParseAddr(s))
+	}
+	if !slices.Equal(got, w) {
+		t.Errorf("got %v, want %v", got, w)
+	}
+}
