@@ -1,0 +1,15 @@
+package dirs
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// Config holds what an administrator writes, State what must survive a
+// reboot, Run what need not. Hosts is the system's hosts file.
+var (
+	Config = filepath.Join(os.Getenv("ProgramData"), "stile")
+	State  = filepath.Join(os.Getenv("ProgramData"), "stile", "config")
+	Run    = filepath.Join(os.Getenv("ProgramData"), "stile", "run")
+	Hosts  = filepath.Join(os.Getenv("SystemRoot"), "System32", "drivers", "etc", "hosts")
+)
