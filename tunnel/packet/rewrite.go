@@ -1,0 +1,135 @@
+package packet
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// SetSrc replaces the source address; a must be of the packet's family. The
+// IPv4 header checksum and the transport checksum follow.
+func (p Packet) SetSrc(a netip.Addr) {
+	if p.version == 4 {
+		p.replace4(12, a.As4())
+	} else {
+		p.replace6(8, a)
+	}
+}
+
+// SetDst replaces the destination address; a must be of the packet's family.
+// The IPv4 header checksum and the transport checksum follow.
+func (p Packet) SetDst(a netip.Addr) {
+	if p.version == 4 {
+		p.replace4(16, a.As4())
+	} else {
+		p.replace6(24, a)
+	}
+}
+
+// SetSrcPort replaces the source port of TCP and UDP and does nothing to other
+// protocols.
+func (p Packet) SetSrcPort(port uint16) {
+	if p.hasPorts() {
+		p.replaceWord(p.transport, port)
+	}
+}
+
+// SetDstPort replaces the destination port of TCP and UDP and does nothing to
+// other protocols.
+func (p Packet) SetDstPort(port uint16) {
+	if p.hasPorts() {
+		p.replaceWord(p.transport+2, port)
+	}
+}
+
+// SetEchoID replaces the identifier of an echo message and does nothing to
+// other packets.
+func (p Packet) SetEchoID(id uint16) {
+	if _, _, ok := p.Echo(); ok {
+		p.replaceWord(p.transport+4, id)
+	}
+}
+
+// SetECN replaces the two congestion bits of the IP header. The IPv4 header
+// checksum follows; no transport checksum covers them.
+func (p Packet) SetECN(ecn uint8) {
+	ecn &= ecnMask
+	if p.version == 6 {
+		p.b[1] = p.b[1]&^(ecnMask<<4) | ecn<<4
+		return
+	}
+	before := binary.BigEndian.Uint16(p.b)
+	p.b[1] = p.b[1]&^ecnMask | ecn
+	p.adjust(headerChecksum4, uint64(^before)+uint64(binary.BigEndian.Uint16(p.b)))
+}
+
+const headerChecksum4 = 10 // offset in an IPv4 header
+
+func (p Packet) replace4(at int, a [4]byte) {
+	before := binary.BigEndian.Uint32(p.b[at:])
+	copy(p.b[at:], a[:])
+	change := uint64(^before) + uint64(binary.BigEndian.Uint32(p.b[at:]))
+	p.adjust(headerChecksum4, change)
+	if p.proto != ICMP { // the only checksum without a pseudo-header
+		p.adjustTransport(change)
+	}
+}
+
+func (p Packet) replace6(at int, a netip.Addr) {
+	if !a.Is6() || a.Is4In6() {
+		panic("packet: an IPv6 packet cannot carry " + a.String())
+	}
+	var change uint64
+	field := p.b[at : at+16]
+	for i := 0; i < 16; i += 4 {
+		change += uint64(^binary.BigEndian.Uint32(field[i:]))
+	}
+	b := a.As16()
+	copy(field, b[:])
+	for i := 0; i < 16; i += 4 {
+		change += uint64(binary.BigEndian.Uint32(field[i:]))
+	}
+	p.adjustTransport(change)
+}
+
+// replaceWord replaces 16 bits that the transport checksum covers.
+func (p Packet) replaceWord(at, value uint16) {
+	before := binary.BigEndian.Uint16(p.b[at:])
+	binary.BigEndian.PutUint16(p.b[at:], value)
+	p.adjustTransport(uint64(^before) + uint64(value))
+}
+
+// adjustTransport is adjust for the transport checksum, if there is one.
+func (p Packet) adjustTransport(change uint64) {
+	if p.checksum == 0 {
+		return
+	}
+	if p.proto == UDP {
+		if binary.BigEndian.Uint16(p.b[p.checksum:]) == 0 {
+			return // the sender computed none (RFC 768, RFC 6935)
+		}
+		p.adjust(p.checksum, change)
+		if binary.BigEndian.Uint16(p.b[p.checksum:]) == 0 {
+			binary.BigEndian.PutUint16(p.b[p.checksum:], 0xffff)
+		}
+		return
+	}
+	p.adjust(p.checksum, change)
+}
+
+// adjust applies a change to the checksum at offset at (RFC 1624 §3, equation
+// 3). change is the sum of the complements of the old words and of the new
+// words; it may be summed in units of 16 or 32 bits.
+func (p Packet) adjust(at uint16, change uint64) {
+	sum := change + uint64(^binary.BigEndian.Uint16(p.b[at:]))
+	binary.BigEndian.PutUint16(p.b[at:], ^fold(sum))
+}
+
+// fold reduces a one's complement sum to 16 bits. Only a sum of nothing but
+// zero bits folds to zero, so minus zero stays minus zero.
+func fold(sum uint64) uint16 {
+	sum = sum>>32 + sum&0xffffffff
+	sum = sum>>32 + sum&0xffffffff
+	sum = sum>>16 + sum&0xffff
+	sum = sum>>16 + sum&0xffff
+	return uint16(sum)
+}
