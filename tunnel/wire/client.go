@@ -52,7 +52,7 @@ type (
 		PresharedKey             Key
 		ClientICE, GatewayICE    ICECredentials
 		Iceless                  bool // absent: false
-		// IngestToken obeys ParseIngestToken with role initiator. It is
+		// IngestToken obeys CheckIngestToken with role initiator. It is
 		// required on V2; "" (absent) on V1.
 		IngestToken string
 	}

@@ -31,7 +31,7 @@ type (
 		ClientICE, GatewayICE   ICECredentials
 		ExpiresAt               int64 // Unix seconds; 0 (absent or null): never
 		Iceless                 bool  // absent: false
-		// IngestToken obeys ParseIngestToken with role responder. It is
+		// IngestToken obeys CheckIngestToken with role responder. It is
 		// required on V2; "" (absent) on V1.
 		IngestToken string
 	}
