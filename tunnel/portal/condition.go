@@ -78,6 +78,12 @@ func (c Condition) compile(zones Zones) (condition, error) {
 	return out, nil
 }
 
+// Check reports what is wrong with c, for who reads it from a file.
+func (c Condition) Check(zones Zones) error {
+	_, err := c.compile(zones)
+	return err
+}
+
 func (c *condition) add(value string, zones Zones) error {
 	switch c.property {
 	case RemoteRegion:

@@ -100,7 +100,7 @@ func TestConditionsRefused(t *testing.T) {
 		{CurrentTime, in, []string{"M/9:00:00:00-10/UTC"}},
 		{CurrentTime, in, []string{"M/-1-10/UTC"}},
 	} {
-		if _, err := c.compile(time.LoadLocation); err == nil {
+		if err := c.Check(time.LoadLocation); err == nil {
 			t.Errorf("%v was accepted", c)
 		}
 	}
