@@ -390,10 +390,6 @@ func (c *Channel) answered(r wire.Reply) {
 	}
 	c.state = joined
 	c.backoff.reset()
-	if !c.up {
-		c.up = true
-		c.do(Up{})
-	}
 	if c.Greeting != nil {
 		c.Send(c.Greeting)
 	}
@@ -402,4 +398,8 @@ func (c *Channel) answered(r wire.Reply) {
 	}
 	clear(c.queue)
 	c.queue, c.events = c.queue[:0], c.events[:0]
+	if !c.up {
+		c.up = true
+		c.do(Up{})
+	}
 }

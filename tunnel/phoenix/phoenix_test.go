@@ -25,13 +25,13 @@ func TestChannel(t *testing.T) {
 		{"2.2 join, then capabilities", `
 			wait 0s      → dial
 			connected    → write ` + join + `
-			` + okay0 + ` → up → write ` + caps},
+			` + okay0 + ` → write ` + caps + ` → up`},
 		{"2.2 messages between upgrade and join wait, equal ones once", `
 			wait 0s      → dial
 			connected    → write ` + join + `
 			send no_relays
 			send no_relays
-			` + okay0 + ` → up → write ` + caps + ` → write {"topic":"client","event":"no_relays","payload":{},"ref":2}`},
+			` + okay0 + ` → write ` + caps + ` → write {"topic":"client","event":"no_relays","payload":{},"ref":2} → up`},
 		{"2.2 confirmation that is not empty is none", `
 			wait 0s      → dial
 			connected    → write ` + join + `
@@ -142,7 +142,7 @@ func TestChannel(t *testing.T) {
 			send no_relays → dropped
 			wait 1s → dial
 			connected → write ` + join + `
-			` + okay0 + ` → up → write ` + caps},
+			` + okay0 + ` → write ` + caps + ` → up`},
 	} {
 		t.Run(row.name, func(t *testing.T) { run(t, row.script) })
 	}
