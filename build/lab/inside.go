@@ -1,0 +1,132 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stile/build/lab/host"
+)
+
+// A kind is what a program of the lab is for.
+type kind string
+
+const (
+	scenario      kind = "scenario"
+	benchmark     kind = "benchmark"
+	demonstration kind = "demo"
+)
+
+// A program is something that the lab can do.
+type program struct {
+	kind  kind
+	name  string
+	about string
+	root  bool // needs a second uid or socket buffers that only root gets
+	run   func(*stage) error
+}
+
+// programs lists all that the lab can do. It is filled at start, because the
+// programs themselves look into it.
+var programs []program
+
+func init() {
+	programs = []program{
+		{scenario, "up", "the internet comes up and nothing else happens (use with --keep)", false, runUp},
+		{scenario, "world", "every kind of NAT behaves as it should; public pages are reached, private ones are not", false, runWorld},
+	}
+}
+
+func find(k kind, name string) (program, error) {
+	for _, p := range programs {
+		if p.kind == k && p.name == name {
+			return p, nil
+		}
+	}
+	return program{}, fmt.Errorf("there is no %s %q: see lab list", k, name)
+}
+
+// patience is how long a scenario or benchmark may take.
+const patience = 5 * time.Minute
+
+// insideCmd is the second life of the program: process 1 of the enclosure.
+type insideCmd struct {
+	Order string `arg:""`
+}
+
+func (i *insideCmd) Run() error {
+	var o order
+	if err := json.Unmarshal([]byte(i.Order), &o); err != nil {
+		return err
+	}
+	unix.CloseOnExec(host.FirstExtra)
+	began := time.Now()
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	s := newStage(ctx, o)
+	err := host.Settle()
+	if err == nil {
+		err = s.perform(ctx)
+	}
+	r := result{Scenario: o.Name, OK: err == nil, MS: time.Since(began).Milliseconds(), Metrics: s.metrics}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	if o.Keep && len(s.hosts) > 0 {
+		s.linger(ctx, err)
+	}
+	s.close()
+	answer := os.NewFile(host.FirstExtra, "answer")
+	if err := json.NewEncoder(answer).Encode(r); err != nil {
+		return fmt.Errorf("tell the result: %w", err)
+	}
+	return nil
+}
+
+// perform runs the ordered program with a limit on its time.
+func (s *stage) perform(ctx context.Context) error {
+	p, err := find(s.order.Kind, s.order.Name)
+	if err != nil {
+		return err
+	}
+	if p.root && !host.Privileged() {
+		return fmt.Errorf("%s %s NEEDS ROOT and was NOT run: a second user or large socket buffers are not to be had otherwise", p.kind, p.name)
+	}
+	if p.kind != demonstration {
+		alarm := time.AfterFunc(patience, func() { s.fail(fmt.Errorf("not finished after %v", patience)) })
+		defer alarm.Stop()
+	}
+	err = p.run(s)
+	if cause := context.Cause(s.ctx); cause != nil && ctx.Err() == nil && !errors.Is(err, cause) {
+		err = errors.Join(err, cause)
+	}
+	if err == nil && ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	return err
+}
+
+// linger keeps the world until somebody ends it.
+func (s *stage) linger(ctx context.Context, err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "\n%v\n", err)
+	}
+	fmt.Fprintf(os.Stderr, "\nkept: look around with  %s shell HOST  from another terminal; Ctrl-C ends it\n", s.order.Self)
+	<-ctx.Done()
+}
+
+// runUp brings up the internet.
+func runUp(s *stage) error {
+	return s.step("an internet of its own comes up", func() error {
+		_, err := newInternet(s, defaultHome, defaultSite)
+		return err
+	})
+}
