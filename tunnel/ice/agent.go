@@ -162,6 +162,21 @@ func (a *Agent) Locals() []Candidate {
 	return slices.SortedFunc(slices.Values(a.locals), func(c, d Candidate) int { return cmp.Compare(d.Priority, c.Priority) })
 }
 
+// HasLocals reports whether we have any candidate.
+func (a *Agent) HasLocals() bool { return len(a.locals) > 0 }
+
+// Remotes returns the peer's candidates that it has not withdrawn, in order of
+// arrival.
+func (a *Agent) Remotes() []Candidate {
+	var all []Candidate
+	for _, r := range a.remotes {
+		if !r.discarded {
+			all = append(all, r.Candidate)
+		}
+	}
+	return all
+}
+
 // AddRemote adds a candidate that the peer signalled, and those it suggests.
 func (a *Agent) AddRemote(c Candidate, now time.Time) {
 	c.Base = netip.AddrPort{}

@@ -61,11 +61,15 @@ func (a *Agent) reckon() {
 }
 
 // Trigger has an unanswered pair checked at once: something that kept checks
-// from arriving is gone.
-func (a *Agent) Trigger(base, remote netip.AddrPort, now time.Time) {
-	if p := a.find(base, remote); p != nil {
-		a.trigger(p, now)
+// from arriving is gone. False means that there is no such pair.
+func (a *Agent) Trigger(base, remote netip.AddrPort, now time.Time) bool {
+	p := a.find(base, remote)
+	if p == nil || p.succeeded {
+		return false
 	}
+	p.due = now
+	a.reckon()
+	return true
 }
 
 // trigger obeys RFC 8445 §7.3.1.4, once per initial RTO: where requests pass

@@ -34,7 +34,7 @@ type Send struct {
 	Payload []byte
 }
 
-// An Event is something learnt: one of Mapped, Allocated, Lost, Bound.
+// An Event is something learnt: one of Mapped, Allocated, Lost, Late.
 type Event interface{ event() }
 
 type (
@@ -49,14 +49,16 @@ type (
 	}
 	// Lost: an allocated address is not ours any more.
 	Lost struct{ Addr netip.AddrPort }
-	// Bound: the relay carries data between us and Peer from here on.
-	Bound struct{ Peer netip.AddrPort }
+	// Late: the relay carries data between us and Peer only from here on. What
+	// was sent since Bind is lost; normally nothing is, because the relay
+	// reads the CHANNEL-BIND before the data behind it.
+	Late struct{ Peer netip.AddrPort }
 )
 
 func (Mapped) event()    {}
 func (Allocated) event() {}
 func (Lost) event()      {}
-func (Bound) event()     {}
+func (Late) event()      {}
 
 // An Allocation is our side of one relay. It is over once Gone reports true.
 type Allocation struct {
@@ -190,13 +192,20 @@ func (a *Allocation) Probe(now time.Time) {
 // Next returns when Advance is due; the zero time means never.
 func (a *Allocation) Next() time.Time { return a.due }
 
-// Drain appends what is to be sent and what was learnt, in order.
-func (a *Allocation) Drain(out []Send, events []Event) ([]Send, []Event) {
-	out, events = append(out, a.out...), append(events, a.events...)
+// Drain appends what is to be sent, in order.
+func (a *Allocation) Drain(dst []Send) []Send {
+	dst = append(dst, a.out...)
 	clear(a.out)
+	a.out = a.out[:0]
+	return dst
+}
+
+// Events appends what was learnt, in order.
+func (a *Allocation) Events(dst []Event) []Event {
+	dst = append(dst, a.events...)
 	clear(a.events)
-	a.out, a.events = a.out[:0], a.events[:0]
-	return out, events
+	a.events = a.events[:0]
+	return dst
 }
 
 // Advance repeats requests, refreshes what runs out and gives up what is
@@ -265,6 +274,9 @@ func (a *Allocation) transmit(r *request, now time.Time) {
 func (a *Allocation) retry(r *request, now time.Time) {
 	if !r.single && now.Sub(r.first) < giveUp {
 		r.interval = r.interval * 3 / 2
+		if r.channel != nil {
+			r.channel.late = !r.channel.bound
+		}
 		a.transmit(r, now)
 		return
 	}

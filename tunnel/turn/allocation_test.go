@@ -43,7 +43,7 @@ func TestRetransmission(t *testing.T) {
 	var at []float64
 	for now := start0; !now.IsZero(); now = l.a.Next() {
 		l.a.Advance(now)
-		sends, _ := l.a.Drain(nil, nil)
+		sends := l.a.Drain(nil)
 		for _, s := range sends {
 			ids[decode(t, s.Payload).TransactionID] = true
 			at = append(at, now.Sub(start0).Seconds())
@@ -118,7 +118,7 @@ func TestErrors(t *testing.T) {
 		{"437 to REFRESH: reallocate", once("REFRESH", 0, fails(437)), func(l *link) { l.a.Probe(start0) },
 			append(birth[:3:3], "REFRESH", "ALLOCATE"), slices.Concat(learnt, lost, learnt[1:]), false},
 		{"437 to CHANNEL-BIND: reallocate and bind again", once("BIND", 0, fails(437)), func(l *link) { l.a.Bind(peer4, start0) },
-			append(birth[:3:3], "BIND", "ALLOCATE", "BIND"), slices.Concat(learnt, lost, learnt[1:], []Event{Bound{peer4}}), false},
+			append(birth[:3:3], "BIND", "ALLOCATE", "BIND"), slices.Concat(learnt, lost, learnt[1:], []Event{Late{peer4}}), false},
 		{"401 with nonce: the credentials are void", once("REFRESH", 0, fails(401)), func(l *link) { l.a.Probe(start0) },
 			append(birth[:3:3], "REFRESH"), slices.Concat(learnt, lost), true},
 		{"420: dropped at once", once("ALLOCATE", 1, fails(420)), nil, birth, learnt[:1], true},
@@ -203,7 +203,7 @@ func TestSleep(t *testing.T) {
 
 func TestDualStack(t *testing.T) {
 	a := New(Config{V4: relay4, V6: relay6, Username: username, Password: password, Rand: rand.NewChaCha8([32]byte{})}, start0)
-	sends, _ := a.Drain(nil, nil)
+	sends := a.Drain(nil)
 	if len(sends) != 2 || sends[0].To != relay4 || sends[1].To != relay6 {
 		t.Fatalf("sent %v, want BINDINGs to both addresses at once", sends)
 	}
@@ -216,7 +216,7 @@ func TestDualStack(t *testing.T) {
 	if a.Active() != relay6 || a.RTT() != 10*time.Millisecond {
 		t.Errorf("active %v, RTT %v; want the first that answered", a.Active(), a.RTT())
 	}
-	sends, events := a.Drain(nil, nil)
+	sends, events := a.Drain(nil), a.Events(nil)
 	if want := []Event{Mapped{host6, mapped6}, Mapped{host4, mapped4}}; !slices.Equal(events, want) {
 		t.Errorf("events %v, want %v", events, want)
 	}
@@ -235,7 +235,7 @@ func TestDualStack(t *testing.T) {
 	l.events = nil
 	dead := func(now time.Time) {
 		l.a.Advance(now)
-		sends, l.events = l.a.Drain(nil, l.events)
+		sends, l.events = l.a.Drain(nil), l.a.Events(l.events)
 		for _, s := range sends {
 			if s.To == relay4 {
 				l.a.Handle(l.answer(s, nil), host4, s.To, now)
@@ -252,7 +252,7 @@ func TestDualStack(t *testing.T) {
 
 func TestResponsesThatDoNotMatch(t *testing.T) {
 	l := newLink(nil)
-	sends, _ := l.a.Drain(nil, nil)
+	sends := l.a.Drain(nil)
 	good := l.answer(sends[0], nil)
 	if l.a.Handle(good, host4, relay6, start0) {
 		t.Error("taken from another source")

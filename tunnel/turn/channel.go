@@ -22,6 +22,7 @@ type channel struct {
 	bound    bool      // confirmed, once at least
 	binding  bool      // a CHANNEL-BIND is in flight
 	received bool      // data arrived since at
+	late     bool      // the bind had to wait, or was repeated
 }
 
 func (c *channel) usable(now time.Time) bool {
@@ -94,8 +95,10 @@ func (a *Allocation) newChannel(peer netip.AddrPort, now time.Time) *channel {
 }
 
 func (a *Allocation) bound(c *channel, now time.Time) {
-	c.binding, c.bound, c.at = false, true, now
-	a.events = append(a.events, Bound{c.peer})
+	if c.late {
+		a.events = append(a.events, Late{c.peer})
+	}
+	c.binding, c.bound, c.late, c.at = false, true, false, now
 }
 
 func (a *Allocation) forget(c *channel) {

@@ -17,7 +17,7 @@ func TestChannels(t *testing.T) {
 		t.Error("a channel without allocation")
 	}
 	l.run(start0)
-	l.want(t, "queued bind", append(birth[:3:3], "BIND"), append(learnt[:3:3], Bound{peer4}))
+	l.want(t, "queued bind", append(birth[:3:3], "BIND"), append(learnt[:3:3], Late{peer4}))
 	if n, ok := l.a.Channel(peer4, start0); n != MinChannel || !ok {
 		t.Errorf("channel %x, %v", n, ok)
 	}

@@ -117,6 +117,9 @@ func (a *Allocation) grant(m response, now time.Time) {
 	a.queue = nil
 	for _, peer := range queue {
 		a.Bind(peer, now)
+		if c := a.byPeer[peer]; c != nil {
+			c.late = true
+		}
 	}
 }
 

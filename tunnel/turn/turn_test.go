@@ -170,8 +170,8 @@ func newLink(override func(string, *stun.Message) []byte) *link {
 func (l *link) run(now time.Time) {
 	for {
 		l.a.Advance(now)
-		var sends []Send
-		sends, l.events = l.a.Drain(nil, l.events)
+		sends := l.a.Drain(nil)
+		l.events = l.a.Events(l.events)
 		if len(sends) == 0 {
 			return
 		}
