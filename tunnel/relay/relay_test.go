@@ -130,8 +130,7 @@ func (c *client) request(method stun.Method, attrs ...attr) *stun.Message {
 	m.TransactionID[0] = c.id
 	m.WriteHeader()
 	for _, a := range attrs {
-		if a.t == stun.AttrXORPeerAddress {
-			addr, _ := netip.ParseAddrPort(string(a.v))
+		if addr, err := netip.ParseAddrPort(string(a.v)); err == nil && a.t == stun.AttrXORPeerAddress {
 			x := stun.XORMappedAddress{IP: addr.Addr().AsSlice(), Port: int(addr.Port())}
 			if err := x.AddToAs(m, a.t); err != nil {
 				c.w.t.Fatal(err)
