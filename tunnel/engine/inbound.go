@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"net/netip"
+	"time"
+
+	"stile/platform/clock"
+	"stile/platform/sock"
+	"stile/tunnel/core"
+	"stile/tunnel/packet"
+	"stile/tunnel/wg"
+)
+
+const (
+	receiveMessages = 16  // per system call, each up to 64 KiB of coalesced datagrams
+	receiveBatch    = 256 // datagrams decided about at once
+
+	patience = 100 // failed reads in a row
+	pause    = 20 * time.Millisecond
+)
+
+// An arrival is one datagram on its way in.
+type arrival struct {
+	d       core.Datagram
+	ecn     uint8
+	sealed  core.Sealed
+	plain   []byte
+	counter uint64
+	opened  bool
+}
+
+// readSocket carries what arrives on one socket to the TUN device.
+func (e *Engine) readSocket(family int) error {
+	c, r := e.newCarrier(), sock.NewReceiver(receiveMessages)
+	batch := make([]arrival, 0, receiveBatch)
+	for failures := 0; ; {
+		messages, port, err := e.sockets.Receive(family, r)
+		if err != nil {
+			if e.closed(err) {
+				return nil
+			}
+			if failures++; failures > patience { // not a passing trouble of the network
+				return err
+			}
+			time.Sleep(pause)
+			continue
+		}
+		failures = 0
+		for i := range messages {
+			m := &messages[i]
+			local := netip.AddrPortFrom(m.Local, port)
+			for rest := m.Payload; len(rest) > 0; {
+				n := min(m.Segment, len(rest))
+				if n > core.MaxDatagram {
+					e.stats.oversized.Add(1)
+				} else {
+					batch = append(batch, arrival{d: core.Datagram{Local: local, Remote: m.Remote, Payload: rest[:n:n]}, ecn: m.ECN})
+				}
+				if rest = rest[n:]; len(batch) == cap(batch) {
+					c.inbound(batch)
+					batch = batch[:0]
+				}
+			}
+		}
+		c.inbound(batch)
+		batch = batch[:0]
+	}
+}
+
+// inbound names each datagram's connection, opens what is sealed, and delivers
+// what policy lets through.
+func (c *carrier) inbound(batch []arrival) {
+	if len(batch) == 0 {
+		return
+	}
+	c.mu.Lock()
+	now := clock.Now()
+	for i := range batch {
+		batch[i].sealed = c.role.Datagram(batch[i].d, now)
+	}
+	c.finishLocked(&c.out, false, now)
+	c.mu.Unlock()
+	c.perform()
+
+	for i := range batch {
+		if a := &batch[i]; a.sealed.Keys != nil {
+			if a.plain, a.counter, a.opened = a.sealed.Keys.Open(a.sealed.Message); !a.opened {
+				c.stats.forged.Add(1)
+			}
+		}
+	}
+
+	deliver := c.writes[:0]
+	c.mu.Lock()
+	now = clock.Now()
+	for i := range batch {
+		a := &batch[i]
+		if !a.opened {
+			continue
+		}
+		if p := c.role.Inbound(a.sealed.Keys, a.counter, a.plain, now); len(p) > 0 {
+			deliver = append(deliver, a.buffer(p))
+		}
+	}
+	c.finishLocked(&c.out, false, now)
+	c.mu.Unlock()
+
+	c.write(deliver)
+	c.writes = deliver[:0]
+	c.perform()
+	c.flush()
+}
+
+// ce is the ECN codepoint "congestion experienced" (RFC 3168 §5).
+const ce = 3
+
+// buffer returns p behind room for the device's header: the WireGuard header
+// in front of it has served. A mark that a router put on the datagram moves to
+// the packet if its sender understands it (RFC 6040 §4.2).
+func (a *arrival) buffer(p []byte) []byte {
+	if a.ecn == ce {
+		if q, err := packet.Parse(p); err == nil && q.ECN() != 0 {
+			q.SetECN(ce)
+		}
+	}
+	if &p[0] == &a.plain[0] {
+		return a.sealed.Message[: wg.HeaderLen+len(p) : wg.HeaderLen+len(p)]
+	}
+	return append(make([]byte, deviceHeadroom, deviceHeadroom+len(p)), p...)
+}
