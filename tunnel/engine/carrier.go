@@ -13,10 +13,6 @@ import (
 	"stile/tunnel/wg"
 )
 
-// deviceHeadroom is what Device.Write may use in front of a packet. The
-// WireGuard header of a packet that came in leaves exactly that much.
-const deviceHeadroom = wg.HeaderLen
-
 // channelHeader is the length of a ChannelData header (RFC 8656 §12.4).
 const channelHeader = 4
 
@@ -60,11 +56,7 @@ func (c *carrier) perform() {
 	for _, h := range c.out.Held {
 		c.release(h)
 	}
-	c.writes = c.writes[:0]
-	for _, p := range c.out.Packets {
-		c.writes = append(c.writes, append(make([]byte, deviceHeadroom, deviceHeadroom+len(p)), p...))
-	}
-	c.write(c.writes)
+	c.write(c.out.Packets)
 	c.out.Reset()
 }
 
@@ -107,16 +99,16 @@ func (c *carrier) flush() {
 	}
 }
 
-// write hands packets to the device, each behind deviceHeadroom bytes.
-func (c *carrier) write(bufs [][]byte) {
-	if len(bufs) == 0 {
+// write hands packets to the device.
+func (c *carrier) write(packets [][]byte) {
+	if len(packets) == 0 {
 		return
 	}
 	c.tunMu.Lock()
-	n, err := c.device.Write(bufs, deviceHeadroom)
+	lost, err := c.device.Write(packets)
 	c.tunMu.Unlock()
-	if err != nil && !c.closed(err) && !errors.Is(err, os.ErrClosed) {
-		c.stats.unwritable.Add(uint64(max(len(bufs)-n, 1)))
-		c.c.Log.Debug("packets could not be written to the tunnel device", "error", err)
+	if lost > 0 && !c.closed(err) && !errors.Is(err, os.ErrClosed) {
+		c.stats.unwritable.Add(uint64(lost))
+		c.c.Log.Debug("packets could not be written to the tunnel device", "lost", lost, "error", err)
 	}
 }

@@ -38,14 +38,15 @@ type Portal interface {
 	Reconnect(publicKey wire.Key)
 }
 
-// Device is a TUN device. Packets lie at buf[offset:] of each buffer.
+// Device is a TUN device.
 type Device interface {
 	Name() string
 	BatchSize() int
-	// Read waits for packets and fills at most len(bufs) buffers.
+	// Read waits for packets and puts them at bufs[i][offset:], at most one in
+	// each buffer.
 	Read(bufs [][]byte, sizes []int, offset int) (int, error)
-	// Write needs deviceHeadroom bytes in front of each packet.
-	Write(bufs [][]byte, offset int) (int, error)
+	// Write borrows packets and returns how many were lost, and why.
+	Write(packets [][]byte) (lost int, err error)
 	Close() error
 }
 

@@ -8,7 +8,6 @@ import (
 	"stile/platform/sock"
 	"stile/tunnel/core"
 	"stile/tunnel/packet"
-	"stile/tunnel/wg"
 )
 
 const (
@@ -99,7 +98,8 @@ func (c *carrier) inbound(batch []arrival) {
 			continue
 		}
 		if p := c.role.Inbound(a.sealed.Keys, a.counter, a.plain, now); len(p) > 0 {
-			deliver = append(deliver, a.buffer(p))
+			a.mark(p)
+			deliver = append(deliver, p)
 		}
 	}
 	c.finishLocked(&c.out, false, now)
@@ -114,17 +114,13 @@ func (c *carrier) inbound(batch []arrival) {
 // ce is the ECN codepoint "congestion experienced" (RFC 3168 §5).
 const ce = 3
 
-// buffer returns p behind room for the device's header: the WireGuard header
-// in front of it has served. A mark that a router put on the datagram moves to
-// the packet if its sender understands it (RFC 6040 §4.2).
-func (a *arrival) buffer(p []byte) []byte {
-	if a.ecn == ce {
-		if q, err := packet.Parse(p); err == nil && q.ECN() != 0 {
-			q.SetECN(ce)
-		}
+// mark moves a mark that a router put on the datagram to the packet, if its
+// sender understands it (RFC 6040 §4.2).
+func (a *arrival) mark(p []byte) {
+	if a.ecn != ce {
+		return
 	}
-	if &p[0] == &a.plain[0] {
-		return a.sealed.Message[: wg.HeaderLen+len(p) : wg.HeaderLen+len(p)]
+	if q, err := packet.Parse(p); err == nil && q.ECN() != 0 {
+		q.SetECN(ce)
 	}
-	return append(make([]byte, deviceHeadroom, deviceHeadroom+len(p)), p...)
 }
