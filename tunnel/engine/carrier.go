@@ -104,9 +104,7 @@ func (c *carrier) write(packets [][]byte) {
 	if len(packets) == 0 {
 		return
 	}
-	c.tunMu.Lock()
 	lost, err := c.device.Write(packets)
-	c.tunMu.Unlock()
 	if lost > 0 && !c.closed(err) && !errors.Is(err, os.ErrClosed) {
 		c.stats.unwritable.Add(uint64(lost))
 		c.c.Log.Debug("packets could not be written to the tunnel device", "lost", lost, "error", err)

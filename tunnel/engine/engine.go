@@ -38,7 +38,7 @@ type Portal interface {
 	Reconnect(publicKey wire.Key)
 }
 
-// Device is a TUN device.
+// Device is a TUN device. One goroutine reads, any may write.
 type Device interface {
 	Name() string
 	BatchSize() int
@@ -98,7 +98,6 @@ type Engine struct {
 	fail    context.CancelCauseFunc
 	ctx     context.Context
 
-	tunMu sync.Mutex // serialises writes to the device
 	stats stats
 }
 
