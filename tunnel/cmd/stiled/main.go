@@ -1,0 +1,110 @@
+// Stiled is the tunnel service of Stile: with a token from its environment or
+// a file it is the headless client.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"stile/build/stamp"
+	"stile/platform/dirs"
+	"stile/platform/dnsctl"
+	"stile/platform/keystore"
+	"stile/platform/machine"
+	"stile/platform/service"
+	"stile/tunnel/daemon"
+	"stile/tunnel/phoenix/dial"
+	"stile/tunnel/wire"
+)
+
+type options struct {
+	APIURL    string           `name:"api-url" env:"STILE_API_URL,FIREZONE_API_URL" help:"The portal: wss://HOST[:PORT]. ws:// is taken from the environment only." placeholder:"URL"`
+	TokenPath string           `env:"STILE_TOKEN_PATH,FIREZONE_TOKEN_PATH" default:"${token}" help:"File that holds the token (root only, mode 0600). STILE_TOKEN wins over it."`
+	CAFile    string           `name:"ca-file" env:"STILE_CA_FILE,FIREZONE_CA_FILE" help:"Certificates to trust besides the system's."`
+	Name      string           `env:"STILE_NAME,FIREZONE_NAME" help:"Name of this device in the portal (default: its host name)."`
+	ID        string           `name:"id" env:"STILE_ID,FIREZONE_ID" help:"Identifier of this device (default: made from the machine's)."`
+	State     string           `name:"state-dir" env:"STILE_STATE_DIR" default:"${state}" help:"Folder for what must survive a restart."`
+	DNS       string           `name:"dns-control" env:"STILE_DNS_CONTROL,FIREZONE_DNS_CONTROL" default:"auto" help:"How the system is told to ask us for names: auto, etc-resolv-conf or disabled."`
+	Internet  bool             `name:"activate-internet-resource" env:"STILE_ACTIVATE_INTERNET_RESOURCE,FIREZONE_ACTIVATE_INTERNET_RESOURCE" help:"Send all traffic through the Internet resource, if there is one."`
+	Partition string           `name:"max-partition-time" env:"STILE_MAX_PARTITION_TIME,MAX_PARTITION_TIME" help:"Give up after so long without the portal, such as 24h or 30d (default: never)."`
+	LogLevel  string           `env:"STILE_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"What to log: debug, info, warn or error."`
+	LogFormat string           `env:"STILE_LOG_FORMAT" enum:"text,json" default:"text" help:"How: text or json."`
+	Check     bool             `help:"Check the configuration and exit."`
+	Exit      bool             `help:"Exit once the tunnel stands."`
+	Version   kong.VersionFlag `help:"Print the version."`
+}
+
+func main() {
+	var o options
+	kong.Parse(&o, kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State},
+		kong.Description("Reach private resources by name. Runs as root: it makes a network interface, and answers DNS while it runs."))
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "stiled:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options) error {
+	log := service.Logger(o.LogLevel, o.LogFormat)
+	config, err := o.config(log)
+	if err != nil || o.Check {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log.Info("started", "version", stamp.String())
+	config.Ready = func() {
+		service.Ready(log)
+		if o.Exit {
+			stop()
+		}
+	}
+	return daemon.Run(ctx, config)
+}
+
+func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
+	token, err := keystore.FromEnvironment("STILE_TOKEN", "FIREZONE_TOKEN")
+	if errors.Is(err, keystore.ErrNoToken) {
+		token, err = keystore.FromFile(o.TokenPath)
+	}
+	if errors.Is(err, keystore.ErrNoToken) {
+		return c, fmt.Errorf("%w: put the token into %s (mode 0600), or into STILE_TOKEN", err, o.TokenPath)
+	}
+	if err != nil {
+		return c, err
+	}
+	if o.APIURL == "" {
+		return c, errors.New("which portal? Set --api-url or STILE_API_URL to wss://HOST")
+	}
+	if c.DNS, err = dnsctl.ParseMode(o.DNS); err != nil {
+		return c, err
+	}
+	if o.ID == "" {
+		if o.ID, err = machine.DeviceID(o.State, log); err != nil {
+			return c, err
+		}
+	}
+	if o.Name == "" {
+		o.Name = machine.Hostname()
+	}
+	c.Portal.MaxPartition, err = service.ParseDuration(o.Partition)
+	if err != nil {
+		return c, fmt.Errorf("--max-partition-time: %w", err)
+	}
+	us := machine.Describe()
+	c.State, c.Internet, c.Log = o.State, o.Internet, log
+	c.Portal.URL, c.Portal.AllowPlain, c.Portal.CAFile = o.APIURL, o.APIURL == os.Getenv("STILE_API_URL") || o.APIURL == os.Getenv("FIREZONE_API_URL"), o.CAFile
+	c.Portal.Kind, c.Portal.Token, c.Portal.Name, c.Portal.Log = dial.Client, wire.Secret(token), o.Name, log
+	c.Portal.ExternalID = wire.ExternalID(strings.TrimSpace(o.ID))
+	c.Portal.UserAgent = wire.UserAgent(wire.HeadlessClient, stamp.Version, us.Name, us.Version, us.Arch, us.Kernel)
+	return c, nil
+}
