@@ -61,6 +61,7 @@ func (p *Portal) reconfigureGateway(g *gateway, old *rules, now time.Time) {
 // what was authorized on the strength of it ends (spec portal.md 4.11). A
 // relay's connection is closed only; it is refused when it comes again.
 func (p *Portal) Revoke(token id.Token, now time.Time) {
+	p.revoked[token] = true
 	for _, a := range p.live.all() {
 		if a.Token == token {
 			p.reject(a, now)

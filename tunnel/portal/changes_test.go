@@ -162,6 +162,16 @@ func TestRevokedToken(t *testing.T) {
 	w.want("4 relays_presence gone 1 entries 0", "2 relays_presence gone 1 entries 0") // clients, then gateways
 }
 
+// A peer that was let in just before its token was revoked joins in vain.
+func TestRevokedOnTheWayIn(t *testing.T) {
+	w := newWorld(t)
+	w.Revoke(id.Token{alice}, w.now)
+	w.client(1, alice)
+	w.gateway(2, alice, berlin)
+	w.relay(3, alice)
+	w.want("1 disconnect token_expired", "1 close", "2 disconnect token_expired", "2 close", "3 close")
+}
+
 func TestRevokedWhileOffline(t *testing.T) {
 	w := settled(t)
 	w.Leave(3, w.now)

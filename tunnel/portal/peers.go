@@ -76,6 +76,10 @@ type relay struct {
 // told to sign out and closed: two programs with one identity would throw each
 // other out for ever (spec portal.md 4.10).
 func (p *Portal) JoinClient(conn Conn, info Client, now time.Time) {
+	if p.revoked[info.Token] {
+		p.signOut(conn)
+		return
+	}
 	if old := p.clients.of(info.ID); old != nil {
 		p.signOut(old.conn)
 		p.forgetClient(old)
@@ -96,6 +100,10 @@ func (p *Portal) JoinClient(conn Conn, info Client, now time.Time) {
 // is closed without a word that would make its program exit. Clients that wait
 // for the older one's answer will get the new one's.
 func (p *Portal) JoinGateway(conn Conn, info Gateway, now time.Time) {
+	if p.revoked[info.Token] {
+		p.signOut(conn)
+		return
+	}
 	if old := p.gateways.of(info.ID); old != nil {
 		p.emit(Close{old.conn})
 		p.gateways.remove(old.ID, old.conn)
@@ -126,6 +134,10 @@ func (p *Portal) initGateway(g *gateway, relays []wire.Relay, now time.Time) {
 
 // JoinRelay takes a relay's join. It is offered to peers within a second.
 func (p *Portal) JoinRelay(conn Conn, info Relay, now time.Time) {
+	if p.revoked[info.Token] {
+		p.emit(Close{conn})
+		return
+	}
 	r := &relay{Relay: info, id: relayID(info.StampSecret.Reveal()), conn: conn}
 	if old := p.relays.of(r.id); old != nil {
 		p.emit(Close{old.conn})

@@ -80,6 +80,7 @@ type Portal struct {
 	gateways table[id.Gateway, gateway]
 	relays   table[id.Relay, relay]
 	live     ledger
+	revoked  map[id.Token]bool // by Revoke, ever since New: a peer may be on its way in
 
 	asked      []*request // in the order of their deadlines
 	presence   time.Time  // when to tell of changed relays; zero: nothing to tell
@@ -122,7 +123,7 @@ func New(c Config, now time.Time) (*Portal, error) {
 	p := &Portal{
 		zones: c.Zones, ingestKey: c.IngestKey, seed: c.Seed, random: c.Random, rules: rules,
 		clients: newTable[id.Client, client](), gateways: newTable[id.Gateway, gateway](), relays: newTable[id.Relay, relay](),
-		live: newLedger(), evaluation: now.Add(evaluationTime),
+		live: newLedger(), revoked: map[id.Token]bool{}, evaluation: now.Add(evaluationTime),
 	}
 	for i := range c.Live {
 		a := c.Live[i]
