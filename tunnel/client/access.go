@@ -1,0 +1,197 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"stile/tunnel/core"
+	"stile/tunnel/id"
+	"stile/tunnel/packet"
+	"stile/tunnel/path"
+	"stile/tunnel/policy"
+	"stile/tunnel/resolver"
+	"stile/tunnel/wire"
+)
+
+const (
+	// askGap is the time between two requests for a resource; a repetition
+	// happens only when traffic wants it (17).
+	askGap = 2 * time.Second
+	// offlineFor is how long a site is shown as offline (17).
+	offlineFor = 5 * time.Minute
+)
+
+// A request is traffic that waits for an authorization.
+type request struct {
+	queue queue
+	// granted is an authorization that could not be used for want of a relay.
+	granted *wire.AuthorizationCreated
+}
+
+// want holds a packet for a resource that is not authorized, and asks for it.
+func (c *Core) want(r *resource, p packet.Packet, now time.Time) {
+	c.renew(r, now)
+	c.hold(&r.request.queue, p)
+}
+
+// renew asks for a resource, unless the portal was asked a moment ago. Without
+// a portal the request waits for it.
+func (c *Core) renew(r *resource, now time.Time) {
+	if r.request == nil {
+		r.request = &request{queue: queue{limit: accessQueue}}
+		c.waiting = append(c.waiting, r)
+	}
+	if !c.portalUp || !r.asked.IsZero() && now.Sub(r.asked) < askGap {
+		return
+	}
+	c.ask(r, now)
+}
+
+func (c *Core) ask(r *resource, now time.Time) {
+	r.asked = now
+	c.count(requests)
+	c.tell(wire.RequestAuthorization{Resource: r.ID, ConnectedGateways: c.preferred(r)})
+}
+
+// askAgain repeats what the portal was asked on a channel that is gone, or
+// could not be asked: answers do not find the way to a new one.
+func (c *Core) askAgain(now time.Time) {
+	for _, r := range c.waiting {
+		if r.asked.IsZero() || r.asked.Before(c.joined) {
+			c.ask(r, now)
+		}
+	}
+}
+
+// dropRequest ends the waiting for r and returns the packets that waited.
+func (c *Core) dropRequest(r *resource) [][]byte {
+	if r.request == nil {
+		return nil
+	}
+	packets := c.release(&r.request.queue)
+	r.request = nil
+	c.waiting = slices.DeleteFunc(c.waiting, func(o *resource) bool { return o == r })
+	return packets
+}
+
+func (c *Core) dropRequests() {
+	for _, r := range slices.Clone(c.waiting) {
+		c.dropRequest(r)
+	}
+}
+
+// created acts upon an authorization: it connects to the gateway, or renews
+// the connection there is, and lets go what waited for it (spec portal.md 3.2).
+func (c *Core) created(m wire.AuthorizationCreated, now time.Time) {
+	r := c.resources[m.Resource]
+	switch {
+	case r == nil || r.request == nil:
+		c.count(authorizationsIgnored)
+		return
+	case m.Iceless || m.GatewayKey.IsZero() || !policy.IsPeer(m.GatewayIPv4) || !policy.IsPeer(m.GatewayIPv6):
+		// The first we said we cannot do, the others no gateway has.
+		c.count(authorizationsInvalid)
+		return
+	}
+	err := c.paths.Upsert(path.Peer{
+		ID:     id.PeerOf(m.Gateway),
+		Key:    m.GatewayKey,
+		PSK:    m.PresharedKey,
+		Local:  m.ClientICE,
+		Remote: m.GatewayICE,
+	}, now)
+	if errors.Is(err, path.ErrNoRelay) { // relays are on their way
+		r.request.granted = &m
+		return
+	}
+	if err != nil {
+		c.count(authorizationsInvalid)
+		return
+	}
+	g := c.connect(m)
+	if r.gateway != g {
+		c.detach(r, now)
+		c.attach(r, g)
+	}
+	delete(c.offline, m.Site)
+	packets := c.dropRequest(r)
+	for _, n := range c.namesOf(r) {
+		c.bind(n, r, now)
+	}
+	c.again(packets, now)
+}
+
+// namesOf lists the names that a gateway has to learn with an authorization
+// for r: those it was told before, and those that applications asked for.
+func (c *Core) namesOf(r *resource) []*resolver.Name {
+	list := c.resolver.Recent(r.ID)
+	for _, b := range c.bindings.list {
+		if b.resource == r && !slices.Contains(list, b.name) {
+			list = append(list, b.name)
+		}
+	}
+	return list
+}
+
+// connect returns the gateway of an authorization. If it comes with another
+// key, it is another incarnation, which knows nothing of the former's
+// authorizations.
+func (c *Core) connect(m wire.AuthorizationCreated) *gateway {
+	g := c.gateways[m.Gateway]
+	if g != nil && g.key != m.GatewayKey {
+		c.forget(g)
+		g = nil
+	}
+	if g == nil {
+		g = &gateway{id: m.Gateway, peer: id.PeerOf(m.Gateway), key: m.GatewayKey, queue: queue{limit: sessionQueue}}
+		c.gateways[g.id] = g
+	}
+	c.removeAddrs(g)
+	g.site, g.ipv4, g.ipv6 = m.Site, m.GatewayIPv4, m.GatewayIPv6
+	c.byAddr[g.ipv4], c.byAddr[g.ipv6] = g, g
+	return g
+}
+
+// retryGranted uses authorizations that waited for a relay.
+func (c *Core) retryGranted(now time.Time) {
+	for _, r := range slices.Clone(c.waiting) {
+		if m := r.request.granted; m != nil {
+			r.request.granted = nil
+			c.created(*m, now)
+		}
+	}
+}
+
+// failed acts upon a refusal (17): what waited is dropped; later traffic asks
+// again, not sooner than after askGap.
+func (c *Core) failed(m wire.AuthorizationFailed, now time.Time) {
+	r := c.resources[m.Resource]
+	if r == nil || r.request == nil {
+		c.count(authorizationsIgnored)
+		return
+	}
+	c.count(refusals)
+	c.dropRequest(r)
+	switch m.Reason {
+	case wire.ReasonOffline:
+		for _, s := range r.Sites {
+			c.offline[s.ID] = now.Add(offlineFor)
+		}
+		c.notify(r, fmt.Sprintf("“%s” cannot be reached: no gateway of its site is online.", r.Name))
+		if r.gateway != nil {
+			c.close(r.gateway, true, now)
+		}
+	case wire.ReasonVersionMismatch:
+		c.notify(r, fmt.Sprintf("“%s” cannot be reached: the gateways of its site run a version that does not work with this client.", r.Name))
+	}
+}
+
+// notify tells the user once that a resource cannot be reached.
+func (c *Core) notify(r *resource, text string) {
+	if !r.notified {
+		r.notified = true
+		c.act(core.Notify{Resource: r.ID, Text: text})
+	}
+}
