@@ -1,0 +1,202 @@
+package nat
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"stile/tunnel/id"
+	"stile/tunnel/packet"
+)
+
+// Rules N28, N34, N48 and N50 of spec gateway-nat.md 7.3, and the bounds of 7.1.
+
+func nobody(id.Resource) bool { return false }
+
+func TestN28UselessBindingsAreFreed(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	w.announce("bar", bar, addrB)
+	o := w.handshake(5000, p4(bar, 0), addrB)
+	sweep := func(from, to time.Duration, authorized func(id.Resource) bool) {
+		for at := from; at <= to; at += 5 * time.Second {
+			w.at(at)
+			w.Sweep(authorized, w.now)
+		}
+	}
+	sweep(0, time.Hour, func(r id.Resource) bool { return r == wiki })
+	sweep(time.Hour, time.Hour+9*time.Minute, nobody)
+	if _, ok := w.Resources(p4(foo, 0)); !ok {
+		t.Fatal("freed too early")
+	}
+	w.Announce("foo", wiki, foo[:1], w.now) // counts from here again
+	sweep(time.Hour+9*time.Minute, time.Hour+12*time.Minute, nobody)
+	if _, ok := w.Resources(p4(foo, 0)); !ok {
+		t.Error("freed although announced again")
+	}
+	if _, ok := w.Resources(p4(foo, 1)); ok {
+		t.Error("not freed")
+	}
+	w.comes(tcp(addrB, client4, 443, o, ack), p4(bar, 0))
+	sweep(time.Hour+12*time.Minute, 26*time.Hour, nobody)
+	if !w.Idle() {
+		t.Errorf("%d sessions and %d bindings are left", w.Len(), len(w.bindings))
+	}
+}
+
+func TestOldestNamesMakeRoom(t *testing.T) {
+	w := newWorld(t)
+	name := func(n int) []netip.Addr {
+		var list []netip.Addr
+		for i := range 8 {
+			list = append(list, netip.AddrFrom4([4]byte{100, 97, byte(n >> 5), byte(n<<3 + i)}))
+		}
+		return list
+	}
+	w.announce("used", name(0), addrA)
+	w.goes(udp(client4, name(0)[0], 6000, 53), addrA)
+	for n := 1; n <= maxProxies/8; n++ {
+		w.at(time.Duration(n) * time.Millisecond)
+		if !w.Announce("idle", wiki, name(n), w.now) {
+			t.Fatalf("name %d refused", n)
+		}
+	}
+	if _, ok := w.Resources(name(0)[0]); !ok {
+		t.Error("a name in use was freed")
+	}
+	if _, ok := w.Resources(name(1)[0]); ok {
+		t.Error("the oldest name is still there")
+	}
+	if _, ok := w.Resources(name(maxProxies / 8)[7]); !ok || len(w.bindings) > maxProxies {
+		t.Errorf("%d proxies, the latest of them: %v", len(w.bindings), ok)
+	}
+}
+
+func TestFullOfNamesInUse(t *testing.T) {
+	w := newWorld(t)
+	w.maxSessions = 1 << 20
+	for n := range maxProxies {
+		p := []netip.Addr{netip.AddrFrom4([4]byte{100, 97, byte(n >> 8), byte(n)})}
+		w.announce("used", p, addrA)
+		w.goes(udp(client4, p[0], uint16(n), 53), addrA)
+	}
+	if w.Announce("foo", wiki, foo, w.now) {
+		t.Error("accepted beyond the bound")
+	}
+	if _, ok := w.Resources(p4(foo, 0)); ok || len(w.bindings) != maxProxies {
+		t.Error("a refused announcement changed something")
+	}
+}
+
+// Nothing is allocated for a packet of a session that exists, nor for one that
+// is refused.
+func TestPacketsDoNotAllocate(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	w.handshake(5000, p4(foo, 0), addrA)
+	out, in := tcp(client4, p4(foo, 0), 5000, 443, ack), tcp(addrA, client4, 443, 5000, ack)
+	refused := tcp(client4, p4(foo, 0), 5001, 443, rst)
+	n := testing.AllocsPerRun(200, func() {
+		o, _ := packet.Parse(out)
+		w.Out(o, w.now)
+		o.SetDst(p4(foo, 0))
+		i, _ := packet.Parse(in)
+		w.In(w.Match(i, w.now), i, w.now)
+		i.SetSrc(addrA)
+		r, _ := packet.Parse(refused)
+		w.Out(r, w.now)
+		w.Resources(p4(foo, 0))
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func FuzzN50AnyPacket(f *testing.F) {
+	f.Add(tcp(client4, p4(foo, 0), 5000, 443, syn))
+	f.Add(udp(client6, p6(foo, 0), 5000, 443))
+	f.Add(echo(addrA, client4, 7, false))
+	f.Add(icmpError(addrA, client4, 3, udp(client4, addrA, 5000, 53)))
+	f.Add(icmpError(addrD, client6, 2, udp(client6, addrD, 5000, 53)))
+	f.Add(ip(client4, addrA, 47, []byte{1}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := newWorld(t)
+		w.announce("foo", foo, addrA, addrD)
+		w.out(udp(client4, p4(foo, 0), 5000, 53), Forward)
+		w.out(udp(client6, p6(foo, 0), 5000, 53), Forward)
+		for range 2 {
+			p, err := packet.Parse(b)
+			if err != nil {
+				return
+			}
+			w.Out(p, w.now)
+			if s := w.Match(p, w.now); s != nil {
+				w.In(s, p, w.now)
+			}
+			if s := w.MatchError(p, w.now); s != nil {
+				w.InError(s, p, p.Src())
+			}
+			w.Accept(p, w.now)
+		}
+		if w.Len() > 6 || len(w.inside) != len(w.outside) {
+			t.Fatalf("%d rows", w.Len())
+		}
+	})
+}
+
+// The cost of a packet must not depend on the number of sessions (N34).
+func BenchmarkTranslate(b *testing.B) {
+	for _, n := range []int{16, 1000, 16000} {
+		b.Run("sessions="+itoa(n), func(b *testing.B) {
+			w := newWorld(b)
+			w.announce("foo", foo, addrA)
+			outs, ins := make([][]byte, n), make([][]byte, n)
+			for i := range n {
+				port := uint16(1024 + i)
+				w.handshake(port, p4(foo, 0), addrA)
+				outs[i], ins[i] = tcp(client4, p4(foo, 0), port, 443, ack), tcp(addrA, client4, 443, port, ack)
+			}
+			order := rand.New(rand.NewPCG(1, 1)).Perm(n)
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() { // one packet each way
+				k := order[i%n]
+				i++
+				o, _ := packet.Parse(outs[k])
+				w.Out(o, w.now)
+				o.SetDst(p4(foo, 0))
+				p, _ := packet.Parse(ins[k])
+				w.In(w.Match(p, w.now), p, w.now)
+				p.SetSrc(addrA)
+			}
+		})
+	}
+}
+
+func BenchmarkNewSession(b *testing.B) {
+	w := newWorld(b)
+	w.announce("foo", foo, addrA)
+	p := parse(b, udp(client4, p4(foo, 0), 0, 53))
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		n++
+		w.at(time.Duration(n) * 5 * time.Millisecond) // 12,000 at a time
+		p.SetSrcPort(uint16(n)%60000 + 1024)
+		p.SetDst(p4(foo, 0))
+		if w.Out(p, w.now) != Forward {
+			b.Fatal("refused")
+		}
+	}
+}
+
+func itoa(n int) string {
+	switch n {
+	case 16:
+		return "16"
+	case 1000:
+		return "1k"
+	}
+	return "16k"
+}

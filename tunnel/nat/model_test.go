@@ -1,0 +1,564 @@
+package nat
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"stile/tunnel/id"
+	"stile/tunnel/packet"
+)
+
+// A model of the table, written from spec gateway-nat.md 7.2 and 7.3: lists,
+// linear searches, times compared as they stand there.
+
+type mSession struct {
+	proto     packet.Proto
+	id, port  uint16 // client's; port is 0 unless TCP
+	p         netip.Addr
+	outside   uint16
+	x         netip.Addr
+	out, any  time.Time
+	confirmed bool
+	spoke     bool // a client segment without SYN
+	finOut    bool
+	finIn     bool
+	rst       bool
+	rOut, rIn bool // segments since the RST
+	closedAt  time.Time
+	discarded bool
+}
+
+type mProxy struct {
+	name    string
+	cur     netip.Addr
+	next    netip.Addr
+	waiting bool
+}
+
+type model struct {
+	now      time.Time
+	max      int
+	sessions []*mSession
+	proxies  map[netip.Addr]*mProxy
+}
+
+func (s *mSession) closed() bool { return s.rst || s.finIn && s.finOut }
+
+func (s *mSession) deadline() time.Time {
+	switch {
+	case s.closed():
+		return s.closedAt.Add(4 * time.Minute)
+	case !s.confirmed:
+		return s.out.Add(time.Minute)
+	case s.proto == packet.TCP && !s.spoke:
+		return s.any.Add(4 * time.Minute)
+	case s.proto == packet.TCP && (s.finIn || s.finOut):
+		return s.any.Add(2*time.Hour + 4*time.Minute)
+	case s.proto == packet.TCP:
+		return s.any.Add(24 * time.Hour)
+	case s.proto == packet.UDP:
+		return s.any.Add(5 * time.Minute)
+	case s.proto == packet.ICMP || s.proto == packet.ICMPv6:
+		return s.any.Add(2 * time.Minute)
+	}
+	return s.any.Add(10 * time.Minute)
+}
+
+func (m *model) exists(s *mSession) bool { return !s.discarded && m.now.Before(s.deadline()) }
+
+func (m *model) held(p netip.Addr) bool {
+	for _, s := range m.sessions {
+		if s.p == p && m.exists(s) && !s.closed() && s.x == m.proxies[p].cur && m.now.Sub(s.out) < time.Minute {
+			return true
+		}
+	}
+	return false
+}
+
+// settle is N5: it runs after each event and each step of the clock.
+func (m *model) settle() {
+	m.sessions = slices.DeleteFunc(m.sessions, func(s *mSession) bool { return !m.exists(s) })
+	for p, b := range m.proxies {
+		if b.waiting && !m.held(p) {
+			b.cur, b.waiting = b.next, false
+		}
+	}
+}
+
+func (m *model) announce(name string, p []netip.Addr) {
+	for _, a := range p {
+		if b := m.proxies[a]; b == nil || b.name != name {
+			for _, s := range m.sessions {
+				if s.p == a {
+					s.discarded = true
+				}
+			}
+			m.proxies[a] = &mProxy{name: name}
+		}
+	}
+	m.settle()
+}
+
+func (m *model) answer(name string, p []netip.Addr, v4, v6 Outcome) {
+	for _, want4 := range []bool{true, false} {
+		o := v6
+		if want4 {
+			o = v4
+		}
+		if o.Failed {
+			continue
+		}
+		addrs := slices.Clone(o.Addrs)
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		addrs = slices.Compact(addrs)
+		i := 0
+		sorted := slices.Clone(p)
+		slices.SortFunc(sorted, netip.Addr.Compare)
+		for _, a := range sorted {
+			if a.Is4() != want4 {
+				continue
+			}
+			var x netip.Addr
+			if len(addrs) > 0 {
+				x = addrs[i%len(addrs)]
+			}
+			i++
+			b := m.proxies[a]
+			if b == nil || b.name != name {
+				continue
+			}
+			if m.held(a) {
+				b.next, b.waiting = x, true
+			} else {
+				b.cur, b.waiting = x, false
+			}
+		}
+	}
+}
+
+func (m *model) insideSession(proto packet.Proto, id, port uint16, p netip.Addr) *mSession {
+	for _, s := range m.sessions {
+		if m.exists(s) && s.proto == proto && s.id == id && s.port == port && s.p == p {
+			return s
+		}
+	}
+	return nil
+}
+
+func (m *model) outsideSession(proto packet.Proto, id, port uint16, x netip.Addr) *mSession {
+	for _, s := range m.sessions {
+		if m.exists(s) && s.proto == proto && s.outside == id && s.port == port && s.x == x {
+			return s
+		}
+	}
+	return nil
+}
+
+// outbound says what must become of a client's packet: the session it has
+// afterwards and whether that is new, or a verdict other than Forward.
+func (m *model) outbound(p packet.Packet) (s *mSession, fresh bool, v Verdict) {
+	proto, dst, flags := p.Proto(), p.Dst(), p.TCPFlags()
+	id, port := p.SrcPort(), uint16(0)
+	request := true
+	switch proto {
+	case packet.TCP:
+		port = p.DstPort()
+		if flags&0x3f == 0 || flags.Has(syn|fin) || flags.Has(syn|rst) {
+			return nil, false, BadFlags
+		}
+	case packet.ICMP, packet.ICMPv6:
+		id, request, _ = p.Echo()
+	}
+	isSYN := proto == packet.TCP && flags.Has(syn) && !flags.Has(ack)
+	s = m.insideSession(proto, id, port, dst)
+	if s != nil && isSYN && (s.closed() || s.confirmed && s.spoke && m.now.Sub(s.out) >= time.Minute) {
+		s.discarded = true
+		s = nil
+		m.settle()
+	}
+	if s != nil {
+		m.note(s, flags, true)
+		return s, false, Forward
+	}
+	if !request {
+		return nil, false, NoSession
+	}
+	if proto == packet.TCP && (flags.Has(rst) || !flags.Has(syn) && !flags.Has(ack)) {
+		return nil, false, BadFlags
+	}
+	x, b := dst, m.proxies[dst]
+	if b == nil && slices.Contains(slices.Concat(names...), dst) {
+		return nil, false, NoBinding
+	}
+	if b != nil {
+		if proto == 47 {
+			return nil, false, NotAllowed
+		}
+		if x = b.cur; !x.IsValid() {
+			return nil, false, Unresolved
+		}
+	}
+	if len(m.sessions) >= m.max {
+		return nil, false, Exhausted
+	}
+	s = &mSession{proto: proto, id: id, port: port, p: dst, x: x}
+	m.note(s, flags, true)
+	return s, true, Forward
+}
+
+// note records a packet of a session.
+func (m *model) note(s *mSession, flags packet.TCPFlags, outbound bool) {
+	was := s.closed()
+	s.any = m.now
+	if outbound {
+		s.out = m.now
+	} else {
+		s.confirmed = true
+	}
+	if s.proto == packet.TCP {
+		switch {
+		case flags.Has(rst):
+			s.rst, s.rOut, s.rIn = true, false, false
+		case outbound:
+			s.spoke = s.spoke || !flags.Has(syn)
+			s.finOut = s.finOut || flags.Has(fin)
+			s.rOut = s.rst
+		default:
+			s.finIn = s.finIn || flags.Has(fin)
+			s.rIn = s.rst
+		}
+		if s.rOut && s.rIn {
+			s.rst, s.rOut, s.rIn = false, false, false
+		}
+	}
+	if s.closed() && !was {
+		s.closedAt = m.now
+	}
+}
+
+// A trial runs one Table, or two that differ in how often they are swept,
+// beside the model.
+type trial struct {
+	*testing.T
+	seed   uint64
+	rng    *rand.Rand
+	model  *model
+	tables [2]*Table
+	step   int
+
+	// focus: one proxy address, one address per answer, short steps. What
+	// takes several sessions on one address is frequent then.
+	focus bool
+}
+
+var names = [][]netip.Addr{foo[:4], bar[:4]} // few addresses, so that things meet
+
+func TestTableAgainstModel(t *testing.T) {
+	seeds := uint64(400)
+	if n, err := strconv.ParseUint(os.Getenv("STILE_SIM_SEEDS"), 10, 64); err == nil {
+		seeds = n
+	}
+	for seed := range seeds {
+		tr := &trial{T: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), focus: seed%2 == 1}
+		tr.model = &model{now: epoch, max: 12 + tr.rng.IntN(40), proxies: make(map[netip.Addr]*mProxy)}
+		for i := range tr.tables {
+			tr.tables[i] = New(Config{Rand: rand.New(rand.NewPCG(seed, 8)), MaxSessions: tr.model.max}, epoch)
+		}
+		for _, name := range []string{"foo", "bar"} {
+			tr.announce(name)
+			tr.answer(name)
+		}
+		for tr.step = range 500 {
+			tr.advance()
+			tr.act()
+			tr.check()
+		}
+	}
+}
+
+func (tr *trial) act() {
+	switch tr.rng.IntN(20) {
+	case 0:
+		tr.announce([]string{"foo", "bar"}[tr.rng.IntN(2)])
+	case 1, 2:
+		tr.answer([]string{"foo", "bar"}[tr.rng.IntN(2)])
+	case 3:
+		tr.sendError()
+	case 4, 5, 6, 7, 8, 9:
+		tr.sendIn()
+	default:
+		tr.sendOut()
+	}
+	tr.model.settle()
+}
+
+// advance moves the clock; often to just before or at an instant that matters.
+func (tr *trial) advance() {
+	step := []time.Duration{0, 0, 0, 0, 0, time.Millisecond, time.Second, 20 * time.Second, seconds(59.999), time.Minute, 2 * time.Minute}[tr.rng.IntN(11)]
+	if tr.focus {
+		step = time.Duration(tr.rng.IntN(40)) * time.Second
+	} else if tr.rng.IntN(30) == 0 {
+		step = []time.Duration{4 * time.Minute, time.Hour, 3 * time.Hour, 25 * time.Hour}[tr.rng.IntN(4)]
+	}
+	to := tr.model.now.Add(step)
+	if n := len(tr.model.sessions); n > 0 && tr.rng.IntN(3) == 0 {
+		s := tr.model.sessions[tr.rng.IntN(n)]
+		at := []time.Time{s.deadline(), s.out.Add(time.Minute)}[tr.rng.IntN(2)].Add(-time.Millisecond * time.Duration(tr.rng.IntN(2)))
+		if at.After(tr.model.now) && at.Sub(tr.model.now) < 3*time.Hour {
+			to = at
+		}
+	}
+	tr.model.now = to
+	tr.model.settle()
+	swept := tr.tables[1]
+	swept.Sweep(func(id.Resource) bool { return true }, to)
+	if swept.Len() != len(tr.model.sessions) {
+		tr.fatalf("%d rows after sweeping, want %d", swept.Len(), len(tr.model.sessions))
+	}
+}
+
+func (tr *trial) announce(name string) {
+	p := names[0]
+	if name == "bar" {
+		p = names[1]
+	}
+	if !tr.focus && tr.rng.IntN(10) == 0 { // a client that numbers its names anew
+		p = names[tr.rng.IntN(2)]
+	}
+	tr.model.announce(name, p)
+	for _, table := range tr.tables {
+		table.Announce(name, wiki, p, tr.model.now)
+	}
+}
+
+func (tr *trial) answer(name string) {
+	outcome := func(list ...netip.Addr) (o Outcome) {
+		if o.Failed = tr.rng.IntN(8) == 0; o.Failed {
+			return o
+		}
+		for _, a := range list {
+			if tr.rng.IntN(3) > 0 {
+				o.Addrs = append(o.Addrs, a)
+			}
+		}
+		if tr.focus {
+			o.Addrs = []netip.Addr{list[tr.rng.IntN(len(list))]}
+		}
+		tr.rng.Shuffle(len(o.Addrs), func(i, j int) { o.Addrs[i], o.Addrs[j] = o.Addrs[j], o.Addrs[i] })
+		return o
+	}
+	v4, v6 := outcome(addrA, addrB, addrC), outcome(addrD, addrD.Next())
+	all := slices.Concat(names...)
+	tr.model.answer(name, all, v4, v6)
+	for _, table := range tr.tables {
+		table.Answer(name, all, v4, v6, tr.model.now)
+	}
+}
+
+// sendOut sends a client's packet and compares what becomes of it.
+func (tr *trial) sendOut() {
+	dst := []netip.Addr{names[0][0], names[0][1], names[1][0], names[1][2], addrA, addrB, addrD}[tr.rng.IntN(7)]
+	if tr.focus {
+		dst = names[0][0]
+	}
+	src := client4
+	if dst.Is6() {
+		src = client6
+	}
+	port := 5000 + uint16(tr.rng.IntN(3))
+	var b []byte
+	switch tr.rng.IntN(8) {
+	case 0:
+		b = udp(src, dst, port, 53+uint16(tr.rng.IntN(2)))
+	case 1:
+		b = echo(src, dst, port, tr.rng.IntN(4) > 0)
+	case 2:
+		b = ip(src, dst, 47, []byte{1})
+	default:
+		b = tcp(src, dst, port, 443+uint16(tr.rng.IntN(2)), tr.flags(syn))
+	}
+	s, fresh, want := tr.model.outbound(parse(tr, b))
+	var seen [2]packet.Packet
+	for i, table := range tr.tables {
+		seen[i] = parse(tr, clone(b))
+		if got := table.Out(seen[i], tr.model.now); got != want && !(want == Unresolved && got == NoFamily) {
+			tr.fatalf("table %d: %v for % x, want %v", i, got, b, want)
+		}
+	}
+	if want != Forward {
+		return
+	}
+	outside := idOf(seen[0], true)
+	if outside != idOf(seen[1], true) {
+		tr.fatalf("sweeping changes the outside id")
+	}
+	if fresh {
+		other := tr.model.outsideSession(s.proto, outside, s.port, s.x)
+		wanted := tr.model.outsideSession(s.proto, s.id, s.port, s.x)
+		if other != nil || outside != s.id && wanted == nil {
+			tr.fatalf("new session %+v has outside id %d, which is %+v's; its own was %+v's", s, outside, other, wanted)
+		}
+		s.outside = outside
+		tr.model.sessions = append(tr.model.sessions, s)
+	}
+	for i, p := range seen {
+		if idOf(p, true) != s.outside || p.Dst() != s.x || !p.ValidChecksums() {
+			tr.fatalf("table %d: to %v from %d, want %+v", i, p.Dst(), idOf(p, true), s)
+		}
+	}
+}
+
+// sendIn sends a resource's packet: to a session, or beside one.
+func (tr *trial) sendIn() {
+	if len(tr.model.sessions) == 0 {
+		return
+	}
+	s := *tr.model.sessions[tr.rng.IntN(len(tr.model.sessions))]
+	switch tr.rng.IntN(6) {
+	case 0:
+		s.outside = 5000 + uint16(tr.rng.IntN(3))
+	case 1:
+		s.port ^= 1
+	case 2:
+		if s.x.Is4() {
+			s.x = []netip.Addr{addrA, addrB, addrC}[tr.rng.IntN(3)]
+		}
+	}
+	dst, reply := client4, tr.rng.IntN(4) > 0
+	if s.x.Is6() {
+		dst = client6
+	}
+	var b []byte
+	switch s.proto {
+	case packet.UDP:
+		b = udp(s.x, dst, 53+uint16(tr.rng.IntN(3)), s.outside)
+	case packet.TCP:
+		b = tcp(s.x, dst, s.port, s.outside, tr.flags(syn|ack))
+	case 47:
+		b = ip(s.x, dst, 47, []byte{1})
+	default:
+		b = echo(s.x, dst, s.outside, !reply)
+	}
+	port := s.port
+	if s.proto != packet.TCP {
+		port = 0
+	}
+	if s.proto == 47 {
+		s.outside = 0
+	}
+	want := tr.model.outsideSession(s.proto, s.outside, port, s.x)
+	if isEcho := s.proto == packet.ICMP || s.proto == packet.ICMPv6; isEcho && !reply {
+		want = nil
+	}
+	permitted := tr.rng.IntN(8) > 0 // or denied by policy: then nothing changes
+	for i, table := range tr.tables {
+		p := parse(tr, clone(b))
+		got := table.Match(p, tr.model.now)
+		if (got == nil) != (want == nil) {
+			tr.fatalf("table %d: session %v for % x, want %+v", i, got, b, want)
+		}
+		if got == nil || !permitted {
+			continue
+		}
+		table.In(got, p, tr.model.now)
+		if idOf(p, false) != want.id || p.Src() != want.p || !p.ValidChecksums() {
+			tr.fatalf("table %d: to %d from %v, want %+v", i, idOf(p, false), p.Src(), want)
+		}
+	}
+	if want != nil && permitted {
+		tr.model.note(want, parse(tr, b).TCPFlags(), false)
+	}
+}
+
+// sendError sends an ICMP error about a session. It changes nothing, but must
+// name the client's own end.
+func (tr *trial) sendError() {
+	if len(tr.model.sessions) == 0 {
+		return
+	}
+	s := tr.model.sessions[tr.rng.IntN(len(tr.model.sessions))]
+	if s.proto != packet.TCP || s.x.Is6() {
+		return
+	}
+	about := tcp(client4, s.x, s.outside, s.port, ack)
+	for i, table := range tr.tables {
+		p := parse(tr, icmpError(s.x, client4, 3, about))
+		got := table.MatchError(p, tr.model.now)
+		if got == nil {
+			tr.fatalf("table %d: no session for an error about %+v", i, s)
+		}
+		table.InError(got, p, s.x)
+		if q, ok := p.Quote(); !ok || q.Dst() != s.p || q.SrcPort() != s.id || p.Src() != s.p {
+			tr.fatalf("table %d: error about %v:%d, want %+v", i, q.Dst(), q.SrcPort(), s)
+		}
+	}
+}
+
+// flags are mostly sensible ones, beginning with usual.
+func (tr *trial) flags(usual packet.TCPFlags) packet.TCPFlags {
+	all := []packet.TCPFlags{usual, usual, usual, ack, ack, ack, ack, fin | ack, fin | ack, rst, rst | ack, packet.TCPFlags(tr.rng.IntN(64))}
+	return all[tr.rng.IntN(len(all))]
+}
+
+// check compares the whole state.
+func (tr *trial) check() {
+	for i, table := range tr.tables {
+		live := 0
+		for k, s := range table.inside {
+			if table.outside[s.outside] != s || s.inside != k {
+				tr.fatalf("table %d: not a bijection", i)
+			}
+			if s.exists(table.at(tr.model.now)) {
+				live++
+			}
+		}
+		if live != len(tr.model.sessions) || len(table.inside) != len(table.outside) {
+			tr.fatalf("table %d: %d of %d sessions, want %d", i, live, len(table.inside), len(tr.model.sessions))
+		}
+		for a, b := range tr.model.proxies {
+			got := table.bindings[a]
+			var cur netip.Addr
+			if got.current != nil {
+				cur = got.current.addr
+			}
+			if got.waiting && !got.held(table.at(tr.model.now)) { // the table settles when it must, not before
+				cur = got.pending
+			} else if got.waiting != b.waiting || got.waiting && got.pending != b.next {
+				tr.fatalf("table %d: %v waits for %v, want %+v", i, a, got.pending, b)
+			}
+			if cur != b.cur {
+				tr.fatalf("table %d: %v is %v, want %+v", i, a, cur, b)
+			}
+			used := 0
+			for _, p := range got.pins {
+				if p.open.front != nil || p == got.current {
+					used++
+				}
+			}
+			if used != len(got.pins) {
+				tr.fatalf("table %d: %d pins of %v are of no use", i, len(got.pins)-used, a)
+			}
+		}
+	}
+}
+
+func (tr *trial) fatalf(format string, args ...any) {
+	tr.Helper()
+	tr.Fatalf("seed %d step %d: "+format, append([]any{tr.seed, tr.step}, args...)...)
+}
+
+// idOf is the client's end of a packet: its port or echo id.
+func idOf(p packet.Packet, outbound bool) uint16 {
+	if id, _, ok := p.Echo(); ok {
+		return id
+	}
+	if outbound {
+		return p.SrcPort()
+	}
+	return p.DstPort()
+}

@@ -1,0 +1,161 @@
+// Package nat is the session table of a gateway: it swaps the proxy addresses
+// that clients see for the real addresses of DNS resources, and back, and it
+// lets replies in only where a client asked.
+//
+// The heart: before the mapping of a proxy address is replaced, look whether a
+// session uses it. A session stays pinned to its real address for as long as
+// it lives, whatever DNS says; and while a client sent a packet on one within
+// the last minute, new sessions go to the same address, and the new answer
+// waits ([Table.Answer], binding.settle).
+//
+// There is one [Table] per client, for all that the client sends: traffic that
+// needs no translation has sessions, too, so that its ports never collide with
+// translated ones and nothing comes in unasked. Inside is the client's end,
+// outside the resource's. Rule numbers (N1…) are those of spec gateway-nat.md 7.
+//
+// A Table opens nothing and knows no policy: its caller decides who may pass,
+// packet by packet, before it tells the Table.
+package nat
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"stile/tunnel/packet"
+)
+
+// Times of spec gateway-nat.md 7.1.
+const (
+	holdFor     = 60 * time.Second // a client packet keeps its mapping for new sessions that long
+	unconfirmed = 60 * time.Second
+	tcpOpening  = 4 * time.Minute // also of closed sessions
+	tcpHalf     = 2*time.Hour + 4*time.Minute
+	tcpOpen     = 24 * time.Hour
+	udpLife     = 5 * time.Minute
+	icmpLife    = 2 * time.Minute
+	otherLife   = 10 * time.Minute
+
+	bindingGC = 10 * time.Minute // a proxy address without resource and session
+)
+
+// Bounds of one Table.
+const (
+	maxSessions  = 16384
+	maxProxies   = 4096 * 8 // 4096 names
+	maxResources = 16       // on one proxy address; the oldest goes
+)
+
+// Config of a Table. Rand is required; zero limits stand for the defaults.
+type Config struct {
+	Rand        *rand.Rand // source of outside ports; shared and not guarded
+	MaxSessions int
+}
+
+// A Table translates the packets of one client. All methods take the current
+// time, which must not go backwards.
+type Table struct {
+	rng         *rand.Rand
+	maxSessions int
+	start       time.Time // instants count from here
+
+	inside, outside map[key]*Session
+	classes         [numClasses]list // every session is in one, latest base time first
+	bindings        map[netip.Addr]*binding
+	collectAt       instant // when to look for bindings nobody needs
+}
+
+// An instant is a time since the Table was made.
+type instant time.Duration
+
+// New returns an empty Table.
+func New(c Config, now time.Time) *Table {
+	if c.MaxSessions == 0 {
+		c.MaxSessions = maxSessions
+	}
+	t := &Table{
+		rng:         c.Rand,
+		maxSessions: c.MaxSessions,
+		start:       now,
+		inside:      make(map[key]*Session),
+		outside:     make(map[key]*Session),
+		bindings:    make(map[netip.Addr]*binding),
+	}
+	for c := range t.classes {
+		t.classes[c].by = byDeadline
+	}
+	return t
+}
+
+func (t *Table) at(now time.Time) instant { return instant(now.Sub(t.start)) }
+
+// Len returns the number of rows, among them some whose time is over.
+func (t *Table) Len() int { return len(t.inside) }
+
+// A Verdict says what became of a packet.
+type Verdict uint8
+
+const (
+	Forward    Verdict = iota // rewritten in place; it may go on
+	NoSession                 // a packet that only an existing session could take
+	BadFlags                  // TCP flags that no session starts with, or no stack sends
+	NoBinding                 // to a proxy address that nobody announced
+	Unresolved                // to a proxy address whose name has no address
+	NoFamily                  // to a proxy address whose name has addresses of the other family only
+	Exhausted                 // no port or no room for another session
+	NotAllowed                // a protocol that cannot be translated
+)
+
+// A key is one side of a session: of the inside, the client's port and the
+// address it sends to; of the outside, the port the resource sees and the
+// resource's address. There are no pointers in it.
+type key struct {
+	addr  [16]byte // IPv4 in mapped form
+	id    uint16   // port or echo identifier on the client's end; 0: none
+	port  uint16   // the resource's port, TCP only
+	proto packet.Proto
+	v6    bool
+}
+
+// isEcho reports whether the key's id is an echo identifier.
+func (k key) isEcho() bool { return k.proto == packet.ICMP || k.proto == packet.ICMPv6 }
+
+// hasID reports whether the key's id means something.
+func (k key) hasID() bool {
+	return k.proto == packet.TCP || k.proto == packet.UDP || k.isEcho()
+}
+
+// outboundKey is the inside key of a packet that a client sent. request tells
+// whether it may start a session: it is no echo reply. ok is false for ICMP
+// other than echo.
+func outboundKey(p packet.Packet) (k key, request, ok bool) {
+	dst := p.Dst()
+	k = key{addr: dst.As16(), proto: p.Proto(), v6: p.Version() == 6}
+	switch k.proto {
+	case packet.TCP:
+		k.id, k.port = p.SrcPort(), p.DstPort()
+	case packet.UDP:
+		k.id = p.SrcPort()
+	case packet.ICMP, packet.ICMPv6:
+		k.id, request, ok = p.Echo()
+		return k, request, ok
+	}
+	return k, true, true
+}
+
+// inboundKey is the outside key of a packet to a client. request is true for
+// an echo request, which no session of the client's own lets in.
+func inboundKey(p packet.Packet) (k key, request, ok bool) {
+	src := p.Src()
+	k = key{addr: src.As16(), proto: p.Proto(), v6: p.Version() == 6}
+	switch k.proto {
+	case packet.TCP:
+		k.id, k.port = p.DstPort(), p.SrcPort()
+	case packet.UDP:
+		k.id = p.DstPort()
+	case packet.ICMP, packet.ICMPv6:
+		k.id, request, ok = p.Echo()
+		return k, request, ok
+	}
+	return k, false, true
+}

@@ -1,0 +1,141 @@
+package nat
+
+import (
+	"time"
+
+	"stile/tunnel/packet"
+	"stile/tunnel/policy"
+)
+
+// Out translates a packet that the client may send, in place. The session it
+// belongs to comes first (N2); without one, a packet that may start a flow
+// gets a new session. On any Verdict but Forward the packet is unchanged.
+func (t *Table) Out(p packet.Packet, now time.Time) Verdict {
+	at, flags := t.at(now), p.TCPFlags()
+	k, request, ok := outboundKey(p)
+	if !ok {
+		return NoSession
+	}
+	if k.proto == packet.TCP && impossible(flags) {
+		return BadFlags
+	}
+	s := t.find(t.inside, k, at)
+	if s != nil && s.restarts(flags, at) {
+		t.remove(s)
+		s = nil
+	}
+	if s == nil {
+		var v Verdict
+		if s, v = t.open(p, k, request, at); v != Forward {
+			return v
+		}
+		t.touchNew(s, flags, at)
+	} else {
+		t.touchOut(s, flags, at)
+	}
+	s.rewriteOut(p)
+	return Forward
+}
+
+// Has reports whether a packet from the client belongs to an existing session.
+func (t *Table) Has(p packet.Packet, now time.Time) bool {
+	k, _, ok := outboundKey(p)
+	return ok && t.find(t.inside, k, t.at(now)) != nil
+}
+
+// find looks a session up and removes it if its time is over.
+func (t *Table) find(side map[key]*Session, k key, at instant) *Session {
+	s := side[k]
+	if s == nil || s.exists(at) {
+		return s
+	}
+	t.remove(s)
+	return nil
+}
+
+// impossible reports flags that no TCP sends.
+func impossible(f packet.TCPFlags) bool {
+	const known = packet.FIN | packet.SYN | packet.RST | packet.PSH | packet.ACK | packet.URG
+	return f&known == 0 || f.Has(packet.SYN|packet.FIN) || f.Has(packet.SYN|packet.RST)
+}
+
+// starts reports whether a segment may start a session: a SYN, or one from the
+// middle of a connection that outlived its row.
+func starts(f packet.TCPFlags) bool {
+	return !f.Has(packet.RST) && (f.Has(packet.SYN) || f.Has(packet.ACK))
+}
+
+// restarts reports whether a client's segment means that it has forgotten the
+// connection and begins another from the same port (N15). A SYN that repeats
+// one on its way does not.
+func (s *Session) restarts(f packet.TCPFlags, at instant) bool {
+	if s.inside.proto != packet.TCP || !f.Has(packet.SYN) || f.Has(packet.ACK) {
+		return false
+	}
+	return s.state.isClosed() || s.state.has(confirmed|spoke) && at-s.out >= instant(holdFor)
+}
+
+// open makes a session for the inside key of a client's packet. It is not in
+// the table yet.
+func (t *Table) open(p packet.Packet, k key, request bool, at instant) (*Session, Verdict) {
+	switch {
+	case !request:
+		return nil, NoSession
+	case k.proto == packet.TCP && !starts(p.TCPFlags()):
+		return nil, BadFlags
+	}
+	s := &Session{inside: k, outside: k}
+	if dst := p.Dst(); policy.IsProxy(dst) {
+		b, ok := t.bindings[dst]
+		switch {
+		case !ok:
+			return nil, NoBinding
+		case !k.hasID():
+			return nil, NotAllowed
+		}
+		b.settle(at)
+		if b.current == nil {
+			if b.answered&^familyOf(dst) != 0 {
+				return nil, NoFamily
+			}
+			return nil, Unresolved
+		}
+		s.proxy, s.pin = b, b.current
+		s.outside.addr = b.current.addr.As16()
+	}
+	if !t.room(at) || !t.allocate(&s.outside, at) {
+		return nil, Exhausted
+	}
+	return s, Forward
+}
+
+// room reports whether another session fits, after rows whose time is over.
+func (t *Table) room(at instant) bool {
+	if len(t.inside) >= t.maxSessions {
+		t.retire(at)
+	}
+	return len(t.inside) < t.maxSessions
+}
+
+// touchNew puts a session into the table with the packet that starts it.
+func (t *Table) touchNew(s *Session, flags packet.TCPFlags, at instant) {
+	s.out, s.any = at, at
+	if s.inside.proto == packet.TCP {
+		s.state = s.state.afterOut(flags)
+	}
+	t.add(s)
+}
+
+func (s *Session) rewriteOut(p packet.Packet) {
+	if s.pin != nil {
+		p.SetDst(s.pin.addr)
+	}
+	if s.outside.id == s.inside.id {
+		return
+	}
+	if s.inside.isEcho() {
+		p.SetEchoID(s.outside.id)
+	} else {
+		p.SetSrcPort(s.outside.id)
+	}
+}

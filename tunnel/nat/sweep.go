@@ -1,0 +1,44 @@
+package nat
+
+import (
+	"time"
+
+	"stile/tunnel/id"
+)
+
+// collectEvery is how often bindings are looked through for useless ones.
+const collectEvery = time.Minute
+
+// Sweep frees what nobody needs any more: sessions whose time is over, and
+// proxy addresses that had neither an authorized resource nor a session for
+// ten minutes (N28). It changes no answer; call it every few seconds.
+func (t *Table) Sweep(authorized func(id.Resource) bool, now time.Time) {
+	at := t.at(now)
+	t.retire(at)
+	if at < t.collectAt {
+		return
+	}
+	t.collectAt = at + instant(collectEvery)
+	for _, b := range t.bindings {
+		t.collect(b, authorized, at)
+	}
+}
+
+// Idle reports whether the table is empty.
+func (t *Table) Idle() bool { return len(t.inside)+len(t.bindings) == 0 }
+
+func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instant) {
+	for _, r := range b.resources {
+		if authorized(r) {
+			b.orphan = false
+			return
+		}
+	}
+	if !b.orphan || b.hasSession(at) {
+		b.orphan, b.unneeded = true, at
+		return
+	}
+	if at-b.unneeded >= instant(bindingGC) {
+		t.discard(b)
+	}
+}
