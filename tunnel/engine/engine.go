@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"stile/platform/clock"
+	"stile/platform/sock"
 	"stile/tunnel/core"
 	"stile/tunnel/udp"
 	"stile/tunnel/upstream"
@@ -64,7 +65,8 @@ type Config struct {
 	Upstream  Upstream
 
 	TUN       func() (Device, error)
-	Port      uint16 // UDP; 0: udp.Port first, then any
+	Port      uint16           // UDP; 0: udp.Port first, then any
+	Buffers   sock.BufferSizes // of the sockets in bytes; 0: the platform's default
 	Configure func(iface string, t core.TUN) error
 	Flush     func() error
 	Remember  func([]core.ProxyName) error
@@ -118,7 +120,7 @@ func New(c Config) *Engine {
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.end.Do(func() { close(e.ended) })
 	var err error
-	if e.sockets, err = udp.Open(e.c.Port); err != nil {
+	if e.sockets, err = udp.Open(e.c.Port, e.c.Buffers); err != nil {
 		return err
 	}
 	defer e.sockets.Close()

@@ -1,7 +1,6 @@
 package udp
 
 import (
-	"errors"
 	"net/netip"
 
 	"stile/platform/sock"
@@ -11,7 +10,10 @@ import (
 // datagram fits to. A batch goes to few destinations.
 const lookBack = 8
 
-var errNoFamily = errors.New("the address family is missing on this machine")
+// An Outlet sends runs: Sockets, or a network made for a test.
+type Outlet interface {
+	Send(family int, sender *sock.Sender, runs []sock.Run) (lost int, err error)
+}
 
 // A Batch gathers datagrams of one goroutine and sends them with as few system
 // calls as possible: consecutive datagrams of equal size for one destination
@@ -73,26 +75,15 @@ func (b *Batch) begin(f int, source netip.Addr, remote netip.AddrPort, ecn uint8
 
 // Flush sends all datagrams, and waits while a socket's buffer is full. What
 // the system refuses is lost: lost counts it, err is the first reason.
-func (b *Batch) Flush(s *Sockets) (lost int, err error) {
+func (b *Batch) Flush(to Outlet) (lost int, err error) {
 	for f, runs := range b.runs {
 		if len(runs) == 0 {
 			continue
 		}
-		if u := s.current(f); u != nil {
-			n, e := b.sender.Send(u, runs)
-			lost += n
-			if err == nil {
-				err = e
-			}
-		} else {
-			for _, r := range runs {
-				lost += len(r.Datagrams)
-			}
-			err = errNoFamily
-		}
-		for i := range runs {
-			clear(runs[i].Datagrams) // do not keep the caller's memory alive
-			runs[i].Datagrams = runs[i].Datagrams[:0]
+		n, e := to.Send(f, b.sender, runs)
+		lost += n
+		if err == nil {
+			err = e
 		}
 		b.runs[f], b.open[f], b.bytes[f] = runs[:0], b.open[f][:0], b.bytes[f][:0]
 	}

@@ -21,8 +21,10 @@ const Port = 52625
 // Sockets are the node's two sockets. Methods may be called from any
 // goroutine.
 type Sockets struct {
-	port   uint16
-	change *sync.Cond // on mu: sockets were opened or closed for good
+	port    uint16
+	buffers sock.BufferSizes
+	listen  func(sock.Family, uint16, sock.BufferSizes) (*sock.UDP, error)
+	change  *sync.Cond // on mu: sockets were opened or closed for good
 
 	mu     sync.Mutex   // guards what follows
 	family [2]*sock.UDP // IPv4, IPv6; nil: the family is missing
@@ -32,18 +34,28 @@ type Sockets struct {
 // Families in the order of Sockets.
 var Families = [2]sock.Family{sock.IPv4, sock.IPv6}
 
-// Open opens both sockets on port, or on any port where it is taken. A missing
-// family is tolerated; the error tells why there is neither.
-func Open(port uint16) (*Sockets, error) {
-	s := &Sockets{port: port}
+// Open opens both sockets on port, or on any port where it is taken. A family
+// that the machine lacks is left out. The error tells why there is neither, or
+// wraps sock.ErrMark. Sizes in buffers that are zero stand for the platform's
+// default.
+func Open(port uint16, buffers sock.BufferSizes) (*Sockets, error) {
+	return open(port, buffers, sock.Listen)
+}
+
+func open(port uint16, buffers sock.BufferSizes, listen func(sock.Family, uint16, sock.BufferSizes) (*sock.UDP, error)) (*Sockets, error) {
+	s := &Sockets{port: port, buffers: buffers, listen: listen}
 	s.change = sync.NewCond(&s.mu)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s, s.openLocked()
+	if err := s.openLocked(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Rebind closes the sockets and opens others, after the machine has moved to
-// another network. Readers go on with the new ones.
+// another network. Readers go on with the new ones. After an error there are
+// none: readers wait until a Rebind succeeds.
 func (s *Sockets) Rebind() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,14 +69,17 @@ func (s *Sockets) Rebind() error {
 func (s *Sockets) openLocked() error {
 	var errs [2]error
 	for i, f := range Families {
-		u, err := sock.Listen(f, s.port, sock.BufferSizes{})
+		u, err := s.listen(f, s.port, s.buffers)
 		if err != nil && !errors.Is(err, sock.ErrMark) && s.port != 0 {
-			u, err = sock.Listen(f, 0, sock.BufferSizes{})
+			u, err = s.listen(f, 0, s.buffers)
 		}
-		s.family[i], errs[i] = u, err
+		if errs[i] = err; err == nil {
+			s.family[i] = u
+		}
 	}
 	s.change.Broadcast()
-	if err := errors.Join(errs[:]...); s.family[0] == nil && s.family[1] == nil {
+	if err := errors.Join(errs[:]...); errors.Is(err, sock.ErrMark) || s.family == [2]*sock.UDP{} {
+		s.closeLocked()
 		return fmt.Errorf("open UDP sockets: %w", err)
 	}
 	return nil
@@ -125,6 +140,20 @@ func (s *Sockets) current(family int) *sock.UDP {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.family[family]
+}
+
+// errNoFamily is why datagrams are lost for a family that the machine lacks.
+var errNoFamily = errors.New("this machine lacks the address family")
+
+// Send sends runs for one family (an index of Families), as sock.Sender does.
+func (s *Sockets) Send(family int, sender *sock.Sender, runs []sock.Run) (lost int, err error) {
+	if u := s.current(family); u != nil {
+		return sender.Send(u, runs)
+	}
+	for _, r := range runs {
+		lost += len(r.Datagrams)
+	}
+	return lost, errNoFamily
 }
 
 // A Socket tells how one of the sockets turned out.

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 
 func TestDatagramsArriveInOrder(t *testing.T) {
 	needRoot(t)
-	a, b := open(t, 0), open(t, 0)
+	a, b := opened(t, 0), opened(t, 0)
 	for f, ip := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()} {
 		to := netip.AddrPortFrom(ip, port(t, b, f))
 		rng := rand.New(rand.NewPCG(7, uint64(f)))
@@ -83,7 +85,7 @@ func TestRunsKeepTheOrderOfEachDestination(t *testing.T) {
 
 func TestBatchDoesNotAllocate(t *testing.T) {
 	needRoot(t)
-	a, b := open(t, 0), open(t, 0)
+	a, b := opened(t, 0), opened(t, 0)
 	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port(t, b, 0))
 	batch, d := NewBatch(), make([]byte, 1312)
 	send := func() {
@@ -100,9 +102,9 @@ func TestBatchDoesNotAllocate(t *testing.T) {
 
 func TestTakenPortFallsBackToAnother(t *testing.T) {
 	needRoot(t)
-	first := open(t, 0)
+	first := opened(t, 0)
 	p := port(t, first, 0)
-	second := open(t, p)
+	second := opened(t, p)
 	if got := port(t, second, 0); got == p || got == 0 {
 		t.Errorf("the second got port %d, the first has %d", got, p)
 	}
@@ -110,7 +112,7 @@ func TestTakenPortFallsBackToAnother(t *testing.T) {
 
 func TestReadersFollowRebindAndEndWithClose(t *testing.T) {
 	needRoot(t)
-	s := open(t, 0)
+	s := opened(t, 0)
 	result := make(chan error, 1)
 	messages := make(chan string, 1)
 	go func() {
@@ -154,6 +156,139 @@ func TestReadersFollowRebindAndEndWithClose(t *testing.T) {
 	}
 }
 
+// One family is enough, on any port if ours is taken.
+func TestFamilies(t *testing.T) {
+	needRoot(t)
+	lack := errors.New("address family not supported by protocol")
+	for _, c := range []struct {
+		name    string
+		refused func(sock.Family, uint16) error
+		want    []uint16 // asked for
+		sockets int
+		err     error
+	}{
+		{"both", func(sock.Family, uint16) error { return nil }, []uint16{9999, 9999}, 2, nil},
+		{"port taken", func(f sock.Family, port uint16) error {
+			if port == 9999 && f == sock.IPv4 {
+				return errors.New("address already in use")
+			}
+			return nil
+		}, []uint16{9999, 0, 9999}, 2, nil},
+		{"no IPv6", func(f sock.Family, _ uint16) error {
+			if f == sock.IPv6 {
+				return lack
+			}
+			return nil
+		}, []uint16{9999, 9999, 0}, 1, nil},
+		{"neither", func(sock.Family, uint16) error { return lack }, []uint16{9999, 0, 9999, 0}, 0, lack},
+		{"mark refused", func(f sock.Family, _ uint16) error {
+			if f == sock.IPv6 {
+				return sock.ErrMark
+			}
+			return nil
+		}, []uint16{9999, 9999}, 0, sock.ErrMark},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var asked []uint16
+			s, err := open(9999, sock.BufferSizes{}, func(f sock.Family, port uint16, b sock.BufferSizes) (*sock.UDP, error) {
+				asked = append(asked, port)
+				if err := c.refused(f, port); err != nil {
+					return nil, err
+				}
+				return sock.Listen(f, 0, b)
+			})
+			if !slices.Equal(asked, c.want) {
+				t.Errorf("asked for ports %v, want %v", asked, c.want)
+			}
+			if c.err != nil {
+				if !errors.Is(err, c.err) {
+					t.Errorf("%v, want %v", err, c.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if n := len(s.Describe()); n != c.sockets {
+				t.Errorf("%d sockets, want %d", n, c.sockets)
+			}
+		})
+	}
+}
+
+// What is meant for a missing family is lost, and its reader waits for Close.
+func TestMissingFamily(t *testing.T) {
+	needRoot(t)
+	s, err := open(0, sock.BufferSizes{}, func(f sock.Family, port uint16, b sock.BufferSizes) (*sock.UDP, error) {
+		if f == sock.IPv6 {
+			return nil, errors.New("address family not supported by protocol")
+		}
+		return sock.Listen(f, port, b)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := NewBatch()
+	b.Add(netip.Addr{}, netip.MustParseAddrPort("[::1]:9"), 0, []byte("a"))
+	b.Add(netip.Addr{}, netip.MustParseAddrPort("[::1]:9"), 0, []byte("b"))
+	b.Add(netip.Addr{}, netip.MustParseAddrPort("127.0.0.1:9"), 0, []byte("a"))
+	if lost, err := b.Flush(s); lost != 2 || !errors.Is(err, errNoFamily) {
+		t.Errorf("lost %d, %v, want 2 and errNoFamily", lost, err)
+	}
+	done := make(chan error)
+	go func() {
+		_, _, err := s.Receive(1, sock.NewReceiver(1))
+		done <- err
+	}()
+	s.Close()
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// A rebind that fails leaves nothing; the next one may succeed, and the readers
+// are still there.
+func TestFailedRebind(t *testing.T) {
+	needRoot(t)
+	var broken atomic.Bool
+	s, err := open(0, sock.BufferSizes{}, func(f sock.Family, port uint16, b sock.BufferSizes) (*sock.UDP, error) {
+		if broken.Load() {
+			return nil, errors.New("too many open files")
+		}
+		return sock.Listen(f, port, b)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	got := make(chan string)
+	go func() {
+		m, _, err := s.Receive(0, sock.NewReceiver(1))
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		got <- string(m[0].Payload)
+	}()
+	broken.Store(true)
+	if s.Rebind() == nil || len(s.Describe()) != 0 {
+		t.Error("the rebind succeeded")
+	}
+	broken.Store(false)
+	if err := s.Rebind(); err != nil {
+		t.Fatal(err)
+	}
+	b := NewBatch()
+	b.Add(netip.Addr{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port(t, s, 0)), 0, []byte("hello"))
+	if lost, err := b.Flush(s); lost != 0 {
+		t.Fatal(err)
+	}
+	if g := <-got; g != "hello" {
+		t.Errorf("got %q", g)
+	}
+}
+
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -161,9 +296,9 @@ func needRoot(t *testing.T) {
 	}
 }
 
-func open(t *testing.T, port uint16) *Sockets {
+func opened(t *testing.T, port uint16) *Sockets {
 	t.Helper()
-	s, err := Open(port)
+	s, err := Open(port, sock.BufferSizes{})
 	if err != nil {
 		t.Fatal(err)
 	}
