@@ -42,6 +42,11 @@ func init() {
 	programs = []program{
 		{scenario, "up", "the internet comes up and nothing else happens (use with --keep)", false, runUp},
 		{scenario, "world", "every kind of NAT behaves as it should; public pages are reached, private ones are not", false, runWorld},
+		{scenario, "direct", "the wiki by name, no router translates", false, runDirect},
+		{scenario, "nat-direct", "the wiki by name, both routers port-restricted", false, runNATDirect},
+		{scenario, "cidr", "the site's network by address, both routers port-restricted", false, runCIDR},
+		{demonstration, "demo", "the wiki by name, step by step", false, runDemo},
+		{benchmark, "throughput", "TCP through our tunnel, through wireguard-go and through neither", true, runThroughput},
 	}
 }
 
@@ -80,7 +85,7 @@ func (i *insideCmd) Run() error {
 	if err != nil {
 		r.Error = err.Error()
 	}
-	if o.Keep && len(s.hosts) > 0 {
+	if o.Keep && o.Kind == scenario && len(s.hosts) > 0 {
 		s.linger(ctx, err)
 	}
 	s.close()
@@ -108,7 +113,7 @@ func (s *stage) perform(ctx context.Context) error {
 	if cause := context.Cause(s.ctx); cause != nil && ctx.Err() == nil && !errors.Is(err, cause) {
 		err = errors.Join(err, cause)
 	}
-	if err == nil && ctx.Err() != nil {
+	if err == nil && ctx.Err() != nil && p.kind != demonstration {
 		err = errors.New("interrupted")
 	}
 	return err

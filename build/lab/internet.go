@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/miekg/dns"
@@ -74,10 +72,10 @@ type internet struct {
 	core, home, laptop, site, gateway, wiki, siteDNS *host.Host
 	portal, relay, dns, web                          *host.Host
 
-	homeRouter, siteRouter nat.Router
-	homeLine, siteLine     *link.Line // their uplinks
-	homeCore, siteCore     *link.End  // the core's ends of those
-	laptopEnd, gatewayEnd  *link.End
+	homeRouter, siteRouter          nat.Router
+	homeLine, siteLine              *link.Line // their uplinks
+	homeCore, siteCore              *link.End  // the core's ends of those
+	laptopEnd, gatewayEnd, relayEnd *link.End
 
 	public, private *serve.DNS
 	authority       *serve.Authority
@@ -109,31 +107,19 @@ func (n *internet) furnish(s *stage) error {
 	}
 	public := []string{dnsPlace.v4.Addr().String(), dnsPlace.v6.Addr().String()}
 	private := []string{siteDNSPlace.v4.Addr().String(), siteDNSPlace.v6.Addr().String()}
-	plan := []struct {
-		to       **host.Host
-		name     string
-		resolver []string
-	}{
-		{&n.core, "core", public}, {&n.home, "home", public}, {&n.laptop, "laptop", public}, {&n.site, "site", public},
-		{&n.gateway, "gateway", private}, {&n.wiki, "wiki", private}, {&n.siteDNS, "sitedns", public},
-		{&n.portal, "portal", public}, {&n.relay, "relay", public}, {&n.dns, "dns", public}, {&n.web, "web", public},
-	}
-	var configs []host.Config
-	for _, p := range plan {
-		log, err := os.OpenFile(filepath.Join(s.order.Logs, p.name+".log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o644)
-		if err != nil {
-			return fmt.Errorf("open a log: %w", err)
-		}
-		configs = append(configs, host.Config{Name: p.name, Resolver: p.resolver, Trust: n.authority.PEM(), Bin: s.order.Bin, Log: log})
-	}
-	hosts, err := host.All(configs)
+	outside, err := s.furnish(n.authority, public, "core", "home", "laptop", "site", "portal", "relay", "dns", "web", "sitedns")
 	if err != nil {
 		return err
 	}
-	for i, p := range plan {
-		*p.to = hosts[i]
+	inside, err := s.furnish(n.authority, private, "gateway", "wiki")
+	if err != nil {
+		return err
 	}
-	return s.publish(hosts)
+	for i, h := range []**host.Host{&n.core, &n.home, &n.laptop, &n.site, &n.portal, &n.relay, &n.dns, &n.web, &n.siteDNS} {
+		*h = outside[i]
+	}
+	n.gateway, n.wiki = inside[0], inside[1]
+	return nil
 }
 
 // join lays the links, gives out the addresses and sets the routers up.
@@ -153,6 +139,9 @@ func (n *internet) join(s *stage, homeKind, siteKind nat.Kind) error {
 		}
 		if err := uplink(end, core, h.place); err != nil {
 			return err
+		}
+		if h.host == n.relay {
+			n.relayEnd = end
 		}
 	}
 	if err := n.joinHome(s, homeKind); err != nil {

@@ -25,9 +25,10 @@ type cli struct {
 	Shell shellCmd `cmd:"" help:"Enter a host of the lab that runs, from another terminal, as the same user."`
 	Bench benchCmd `cmd:"" help:"Run a benchmark."`
 
-	Inside insideCmd `cmd:"" hidden:"" help:"The second life of this program, in namespaces of its own."`
-	Fetch  fetchCmd  `cmd:"" hidden:"" help:"A web client, to be run inside a host."`
-	Lookup lookupCmd `cmd:"" hidden:"" help:"A DNS client, to be run inside a host."`
+	Inside    insideCmd    `cmd:"" hidden:"" help:"The second life of this program, in namespaces of its own."`
+	Fetch     fetchCmd     `cmd:"" hidden:"" help:"A web client, to be run inside a host."`
+	Lookup    lookupCmd    `cmd:"" hidden:"" help:"A DNS client, to be run inside a host."`
+	Wireguard wireguardCmd `cmd:"" hidden:"" help:"One end of a wireguard-go tunnel, to be run inside a host."`
 }
 
 func main() {

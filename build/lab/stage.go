@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,6 +58,7 @@ type stage struct {
 	hosts map[string]*host.Host
 
 	running sync.WaitGroup
+	roles   []*role  // in the order they were started
 	record  *os.File // locked while the lab lives
 	next    uint16   // see port
 
@@ -78,6 +80,9 @@ func newStage(ctx context.Context, o order) *stage {
 
 // close ends all that was spawned and waits for it.
 func (s *stage) close() {
+	for _, r := range slices.Backward(s.roles) {
+		r.stop()
+	}
 	s.fail(nil)
 	s.running.Wait()
 }
@@ -135,27 +140,49 @@ type record struct {
 // recordName is the name of the record in the folder of a run.
 const recordName = "lab.json"
 
-// publish makes the hosts known to "lab shell". The record stays locked for as
-// long as we live, however we end.
-func (s *stage) publish(hosts []*host.Host) error {
-	r := record{Scenario: s.order.Name, Hosts: map[string]int{}}
+// furnish makes hosts that ask these DNS servers and trust this authority, and
+// makes them known to "lab shell".
+func (s *stage) furnish(a *serve.Authority, resolver []string, names ...string) ([]*host.Host, error) {
+	var configs []host.Config
+	for _, name := range names {
+		log, err := os.OpenFile(filepath.Join(s.order.Logs, name+".log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o644)
+		if err != nil {
+			return nil, fmt.Errorf("open a log: %w", err)
+		}
+		configs = append(configs, host.Config{Name: name, Resolver: resolver, Trust: a.PEM(), Bin: s.order.Bin, Log: log})
+	}
+	hosts, err := host.All(configs)
+	if err != nil {
+		return nil, err
+	}
 	for _, h := range hosts {
 		s.hosts[h.Name] = h
-		r.PID, r.Hosts[h.Name] = h.Thread()
+	}
+	return hosts, s.publish()
+}
+
+// publish writes the record. It stays locked for as long as we live, however
+// we end.
+func (s *stage) publish() error {
+	r := record{Scenario: s.order.Name, Hosts: map[string]int{}}
+	for name, h := range s.hosts {
+		r.PID, r.Hosts[name] = h.Thread()
 	}
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(s.order.Logs, recordName), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return err
+	if s.record == nil {
+		f, err := os.OpenFile(filepath.Join(s.order.Logs, recordName), os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			return err
+		}
+		s.record = f
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
 	}
-	s.record = f
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	_, err = f.Write(text)
+	_, err = s.record.WriteAt(text, 0) // each record is longer than the one before
 	return err
 }
 

@@ -47,11 +47,11 @@ func Veth(a *host.Host, aName string, b *host.Host, bName string) (*End, *End, e
 	if err := a.Links.LinkAdd(pair); err != nil {
 		return nil, nil, fmt.Errorf("veth %s/%s to %s/%s: %w", a.Name, aName, b.Name, bName, err)
 	}
-	left, err := raise(a, aName)
+	left, err := Adopt(a, aName)
 	if err != nil {
 		return nil, nil, err
 	}
-	right, err := raise(b, bName)
+	right, err := Adopt(b, bName)
 	return left, right, err
 }
 
@@ -64,7 +64,7 @@ func Bridge(h *host.Host, name string, ports ...*End) (*End, error) {
 	if err := h.Links.LinkAdd(bridge); err != nil {
 		return nil, fmt.Errorf("bridge %s/%s: %w", h.Name, name, err)
 	}
-	end, err := raise(h, name)
+	end, err := Adopt(h, name)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +76,9 @@ func Bridge(h *host.Host, name string, ports ...*End) (*End, error) {
 	return end, nil
 }
 
-// raise brings up a device that exists already.
-func raise(h *host.Host, name string) (*End, error) {
+// Adopt brings up a device that exists already, made by a program of the host
+// for example, and returns its end.
+func Adopt(h *host.Host, name string) (*End, error) {
 	device, err := h.Links.LinkByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("find %s/%s: %w", h.Name, name, err)
@@ -113,10 +114,16 @@ func (e *End) Addr(like netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// Route sends what is for a network to a neighbour on this link. source, if it
-// is valid, is the address that the host's own packets leave with.
+// Route sends what is for a network out of this end, to a neighbour unless via is
+// the zero address. source, if it is valid, is the address that the host's own
+// packets leave with.
 func (e *End) Route(to netip.Prefix, via, source netip.Addr) error {
-	r := &netlink.Route{LinkIndex: e.device.Attrs().Index, Dst: ipnet(to), Gw: via.AsSlice()}
+	r := &netlink.Route{LinkIndex: e.device.Attrs().Index, Dst: ipnet(to)}
+	if via.IsValid() {
+		r.Gw = via.AsSlice()
+	} else {
+		r.Scope = netlink.SCOPE_LINK
+	}
 	if source.IsValid() {
 		r.Src = source.AsSlice()
 	}
@@ -191,10 +198,19 @@ func tap(h *host.Host, name string) (end *End, fd int, err error) {
 	if err := h.Links.LinkSetHardwareAddr(device, newMAC()); err != nil {
 		return nil, 0, err
 	}
-	end, err = raise(h, name)
+	end, err = Adopt(h, name)
 	return end, fd, err
 }
 
 func ipnet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// Received returns how many bytes came in by this end so far.
+func (e *End) Received() (uint64, error) {
+	device, err := e.Host.Links.LinkByName(e.Name)
+	if err != nil {
+		return 0, fmt.Errorf("find %s/%s: %w", e.Host.Name, e.Name, err)
+	}
+	return device.Attrs().Statistics.RxBytes, nil
 }

@@ -1,0 +1,104 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"stile/build/lab/host"
+)
+
+// readyWithin is how long a program may take to be ready.
+const readyWithin = 30 * time.Second
+
+// A role is a program that runs on a host until it is stopped.
+type role struct {
+	name string
+	host *host.Host
+	pid  int
+	stop func()        // SIGTERM, SIGKILL after five seconds; waits for its end
+	done chan struct{} // closed at its end
+	err  error         // how it ended; read after done
+}
+
+// launch starts a command that a host prepared. It is stopped with the stage
+// at the latest.
+func (s *stage) launch(h *host.Host, name string, prepare func(context.Context) *exec.Cmd) (*role, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &role{name: name, host: h, done: make(chan struct{})}
+	r.stop = func() { cancel(); <-r.done }
+	c := prepare(ctx)
+	if err := h.Start(c); err != nil {
+		cancel()
+		return nil, fmt.Errorf("start %s on %s: %w", name, h.Name, err)
+	}
+	r.pid = c.Process.Pid
+	s.running.Go(func() {
+		r.err = c.Wait()
+		if ctx.Err() != nil {
+			r.err = nil // it was told to end
+		} else if r.err == nil {
+			r.err = errors.New("it ended by itself")
+		}
+		close(r.done)
+	})
+	s.roles = append(s.roles, r)
+	return r, nil
+}
+
+// ready waits until check succeeds. It fails when the role ends before, or
+// after [readyWithin], and shows the end of the host's log then.
+func (s *stage) ready(r *role, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(s.ctx, readyWithin)
+	defer cancel()
+	for {
+		last := check(ctx)
+		if last == nil {
+			return nil
+		}
+		select {
+		case <-r.done:
+			return fmt.Errorf("%s on %s ended: %w%s", r.name, r.host.Name, r.err, tail(r.host.Log, 15))
+		case <-ctx.Done():
+			if err := context.Cause(s.ctx); err != nil {
+				return err
+			}
+			return fmt.Errorf("%s on %s is not ready after %v: %w%s", r.name, r.host.Name, readyWithin, last, tail(r.host.Log, 15))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// launchTold starts this very program on a host, gives it text to read, and
+// waits for the line it says when it is ready.
+func (s *stage) launchTold(h *host.Host, text, says string, args ...string) (*role, error) {
+	out, in, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	r, err := s.launch(h, args[0], func(ctx context.Context) *exec.Cmd {
+		c := h.Self(ctx, args...)
+		c.Stdin, c.Stdout = strings.NewReader(text), in
+		return c
+	})
+	in.Close()
+	if err != nil {
+		return nil, err
+	}
+	if err := out.SetReadDeadline(time.Now().Add(readyWithin)); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != says {
+		return nil, fmt.Errorf("%s on %s is not ready: it says %q, %w%s", args[0], h.Name, line, err, tail(h.Log, 15))
+	}
+	return r, nil
+}
