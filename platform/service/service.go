@@ -3,10 +3,12 @@
 package service
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +26,15 @@ func Logger(level, format string) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(os.Stderr, o))
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}
+
+// UntilStopped returns a context that ends when the system or the user asks the
+// program to stop. A second request ends the program at once. free gives the
+// signals back.
+func UntilStopped(parent context.Context) (ctx context.Context, free context.CancelFunc) {
+	ctx, free = signal.NotifyContext(parent, stopSignals...)
+	context.AfterFunc(ctx, free)
+	return ctx, free
 }
 
 // Ready tells systemd, if it started us as a notifying service, that we do

@@ -3,7 +3,9 @@ package service
 import (
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -36,4 +38,26 @@ func TestParseDuration(t *testing.T) {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
+}
+
+func TestSignals(t *testing.T) {
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, free := UntilStopped(t.Context())
+	defer free()
+	reloads, end := Reloads()
+	defer end()
+	if err := self.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	<-reloads
+	if ctx.Err() != nil {
+		t.Fatal("a reload stopped the program")
+	}
+	if err := self.Signal(stopSignals[len(stopSignals)-1]); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
 }

@@ -22,6 +22,7 @@ import (
 	"stile/platform/dnsctl"
 	"stile/platform/netmon"
 	"stile/platform/route"
+	"stile/platform/service"
 	"stile/platform/sock"
 	"stile/platform/tun"
 	"stile/tunnel/client"
@@ -104,13 +105,14 @@ func Run(ctx context.Context, c Config) (err error) {
 	var g sync.WaitGroup
 	g.Go(func() { d.watchResolvers(ctx) })
 	g.Go(func() { d.watchNetwork(ctx) })
+	g.Go(func() { d.watchReloads(ctx) })
 	err = d.engine.Run(ctx)
 	cancel()
 	g.Wait()
 	return err
 }
 
-// NetworkChanged makes the client start over on the network it finds.
+// networkChanged makes the client start over on the network it finds.
 func (d *daemon) networkChanged() {
 	d.Log.Info("the network changed; connecting anew")
 	if err := route.Refresh(); err != nil {
@@ -189,5 +191,20 @@ func (d *daemon) watchNetwork(ctx context.Context) {
 	err := netmon.Watch(ctx, tunName, d.networkChanged)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		d.Log.Warn("changes of the network will go unnoticed; SIGHUP tells of one", "error", err)
+	}
+}
+
+// watchReloads takes SIGHUP for an administrator's word that the network is
+// another one.
+func (d *daemon) watchReloads(ctx context.Context) {
+	reloads, end := service.Reloads()
+	defer end()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reloads:
+			d.networkChanged()
+		}
 	}
 }

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -59,7 +57,7 @@ func run(o options) error {
 	if err != nil || o.Check {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := service.UntilStopped(context.Background())
 	defer stop()
 	log.Info("started", "version", stamp.String())
 	config.Ready = func() {

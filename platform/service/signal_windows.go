@@ -1,0 +1,5 @@
+package service
+
+import "os"
+
+var stopSignals = []os.Signal{os.Interrupt}
