@@ -84,6 +84,7 @@ type Agent struct {
 	username   string // in our requests
 	tieBreaker uint64
 	profile    Profile
+	paced      time.Time // when the profile changed: the peer's pace, too
 
 	locals   []Candidate
 	assigned map[slot]int // how many local preferences were given out
@@ -202,7 +203,7 @@ func (a *Agent) addRemote(c Candidate, now time.Time) {
 		a.join(l, r, now)
 	}
 	a.sort(now)
-	a.reckon()
+	a.reckon(now)
 }
 
 // remoteFor finds or makes the entry of a signalled candidate; nil: no room. A
@@ -279,13 +280,13 @@ func (a *Agent) SetProfile(profile Profile, now time.Time) {
 	if a.profile == profile {
 		return
 	}
-	a.profile = profile
+	a.profile, a.paced = profile, now
 	for _, p := range a.pairs {
 		p.remembered = min(p.remembered, profile.Attempts)
 		p.run = min(p.run, profile.Attempts)
 		p.schedule(profile, now)
 	}
-	a.reckon()
+	a.reckon(now)
 }
 
 // State tells how the agent is doing.
@@ -307,6 +308,11 @@ func (a *Agent) Selected() (local, remote Candidate, ok bool) {
 		return Candidate{}, Candidate{}, false
 	}
 	return a.selected.local, a.selected.remote.Candidate, true
+}
+
+// Doubtful reports whether the nominated pair has gone silent.
+func (a *Agent) Doubtful(now time.Time) bool {
+	return a.selected != nil && a.suspect(a.selected, now)
 }
 
 // Next returns when Advance is due; the zero time means never.

@@ -382,38 +382,105 @@ func TestUseCandidateWhileControllingIsIgnored(t *testing.T) {
 	}
 }
 
-// The controlled side keeps the best nominated pair until it is gone.
-func TestNominatedPairDies(t *testing.T) {
-	a, b := paired(start0)
-	relay := ap("198.51.100.9:50001")
+// direct and relayed are two ways between alice and bob, both nominated, the
+// direct one in use.
+func direct(t *testing.T) (a, b *Agent, relay netip.AddrPort) {
+	t.Helper()
+	a, b = paired(start0)
+	relay = ap("198.51.100.9:50001")
 	b.AddLocal(NewRelayed(relay, false), start0)
 	a.AddRemote(remoteHost(bobHost), start0)
 	a.AddRemote(remoteRelay(relay), start0)
-	run(start0, everything, a, b)
-
-	// The direct path breaks: alice goes to the relay when the pair is gone.
 	onlyRelay := func(_ *Agent, x Transmit) bool { return x.Local == relay || x.Remote == relay }
-	now := start0
-	for ; now.Before(start0.Add(20 * time.Second)); now = now.Add(10 * time.Millisecond) {
-		run(now, onlyRelay, a, b)
+	run(start0, onlyRelay, a, b)
+	during(start0, start0.Add(time.Second), everything, a, b)
+	if where(a, b) != "direct" {
+		t.Fatalf("to begin with: %s", where(a, b))
 	}
-	if _, remote, _ := a.Selected(); remote.Addr != relay {
-		t.Errorf("alice still uses %v", remote)
+	return a, b, relay
+}
+
+// during runs in steps of 10 ms.
+func during(from, to time.Time, pass func(*Agent, Transmit) bool, agents ...*Agent) {
+	for now := from; now.Before(to); now = now.Add(10 * time.Millisecond) {
+		run(now, pass, agents...)
 	}
-	if local, _, _ := b.Selected(); local.Addr != bobHost {
-		t.Errorf("bob uses %v, want the better nominated pair as long as it exists", local)
+}
+
+func where(a, b *Agent) string {
+	_, remote, _ := a.Selected()
+	local, _, _ := b.Selected()
+	switch {
+	case remote.Addr == bobHost && local.Addr == bobHost:
+		return "direct"
+	case remote.Kind == Relayed && local.Kind == Relayed:
+		return "relayed"
 	}
-	// Alice's handshake over the relay shows where she is.
+	return "alice: " + remote.Kind.String() + ", bob: " + local.Kind.String()
+}
+
+// The direct path breaks: both sides use the relay soon, and come back when
+// it is mended.
+func TestNominatedPairDies(t *testing.T) {
+	a, b, relay := direct(t)
+	onlyRelay := func(_ *Agent, x Transmit) bool { return x.Local == relay || x.Remote == relay }
+	broke := start0.Add(time.Second)
+	during(broke, broke.Add(2*time.Second), onlyRelay, a, b)
+	if got := where(a, b); got != "direct" {
+		t.Errorf("after 2 s: %s, want patience", got)
+	}
+	during(broke.Add(2*time.Second), broke.Add(7*time.Second), onlyRelay, a, b)
+	if got := where(a, b); got != "relayed" {
+		t.Errorf("after 7 s: %s", got)
+	}
+	during(broke.Add(7*time.Second), broke.Add(12*time.Second), everything, a, b)
+	if got := where(a, b); got != "direct" {
+		t.Errorf("mended: %s", got)
+	}
+	during(broke.Add(12*time.Second), broke.Add(40*time.Second), onlyRelay, a, b)
+	if got := where(a, b); got != "relayed" || len(a.pairs) != 1 {
+		t.Errorf("broken for good: %s, %d pairs", got, len(a.pairs))
+	}
+}
+
+// When both ways are silent, the better one is as good as the other.
+func TestNominatedPairsDie(t *testing.T) {
+	a, b, _ := direct(t)
+	during(start0.Add(time.Second), start0.Add(10*time.Second), nothing, a, b)
+	if got := where(a, b); got != "direct" {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestFollow(t *testing.T) {
+	a, b, relay := direct(t)
+	now := start0.Add(time.Second)
 	b.Follow(relay, aliceHost, now)
 	if local, _, _ := b.Selected(); local.Addr != relay {
 		t.Errorf("bob did not follow: %v", local)
 	}
-	// And when the direct way is back, her checks bring bob back.
-	a.AddRemote(remoteHost(bobHost), now)
-	run(now, everything, a, b)
-	_, remote, _ := a.Selected()
-	if local, _, _ := b.Selected(); local.Addr != bobHost || remote.Addr != bobHost {
-		t.Errorf("after recovery: %v and %v", remote, local)
+	during(now, now.Add(2*time.Second), everything, a, b)
+	if got := where(a, b); got != "direct" {
+		t.Errorf("after alice's next checks: %s", got)
+	}
+	b.Follow(relay, ap("10.9.9.9:9"), now)
+	a.Follow(aliceHost, relay, now)
+	if got := where(a, b); got != "direct" {
+		t.Errorf("an unknown pair, and the controlling side: %s", got)
+	}
+	// It stands in for a nomination that got lost.
+	a, b = paired(start0)
+	a.AddRemote(remoteHost(bobHost), start0)
+	run(start0, func(from *Agent, x Transmit) bool {
+		m, _ := ParseMessage(x.Payload)
+		return !m.UseCandidate
+	}, a, b)
+	if _, _, ok := b.Selected(); ok {
+		t.Fatal("nominated")
+	}
+	b.Follow(bobHost, aliceHost, start0)
+	if _, _, ok := b.Selected(); !ok {
+		t.Error("not nominated")
 	}
 }
 

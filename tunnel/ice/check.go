@@ -17,9 +17,16 @@ func (a *Agent) Advance(now time.Time) {
 	if len(a.pairs) != before {
 		a.elect(now)
 	}
-	a.check(now, func(p *pair) bool { return a.config.Controlling && p.nominated > 0 && !p.announced })
+	a.check(now, a.unannounced)
 	a.check(now, func(*pair) bool { return true })
-	a.reckon()
+	a.elect(now) // the nominated pair may have become suspect
+	a.check(now, a.unannounced)
+	a.reckon(now)
+}
+
+// unannounced pairs are those whose nomination the peer has to be told of.
+func (a *Agent) unannounced(p *pair) bool {
+	return a.config.Controlling && p.nominated > 0 && !p.announced
 }
 
 func (a *Agent) check(now time.Time, condition func(*pair) bool) {
@@ -50,13 +57,20 @@ func (a *Agent) request(p *pair, now time.Time) {
 	})
 }
 
-// reckon finds when Advance is due.
-func (a *Agent) reckon() {
+// reckon finds when Advance is due: for a check, or because the controlled
+// side's pair becomes suspect without anything happening.
+func (a *Agent) reckon(now time.Time) {
 	a.next = time.Time{}
 	for _, p := range a.pairs {
 		if a.next.IsZero() || p.due.Before(a.next) {
 			a.next = p.due
 		}
+	}
+	if a.selected == nil || a.config.Controlling {
+		return
+	}
+	if at := a.silentSince(a.selected).Add(a.silence() + 1); at.After(now) && at.Before(a.next) {
+		a.next = at
 	}
 }
 
@@ -68,18 +82,22 @@ func (a *Agent) Trigger(base, remote netip.AddrPort, now time.Time) bool {
 		return false
 	}
 	p.due = now
-	a.reckon()
+	a.reckon(now)
 	return true
 }
 
-// trigger obeys RFC 8445 §7.3.1.4, once per initial RTO: where requests pass
-// but responses do not, each side's check would trigger the other's for ever.
+// triggerGap is the least time between two triggered checks of a pair: where
+// requests pass but responses do not, each side's would trigger the other's
+// for ever.
+const triggerGap = 250 * time.Millisecond
+
+// trigger obeys RFC 8445 §7.3.1.4.
 func (a *Agent) trigger(p *pair, now time.Time) {
-	if p.succeeded || !p.triggered.IsZero() && now.Sub(p.triggered) < a.profile.InitialRTO {
+	if p.succeeded || !p.triggered.IsZero() && now.Sub(p.triggered) < triggerGap {
 		return
 	}
 	p.triggered, p.due = now, now
-	a.reckon()
+	a.reckon(now)
 }
 
 // Handle takes a check or a response that arrived from remote on local, where
@@ -99,7 +117,7 @@ func (a *Agent) handleResponse(m Message, local, remote netip.AddrPort, now time
 		return false
 	}
 	a.elect(now)
-	a.reckon()
+	a.reckon(now)
 	return true
 }
 
@@ -116,8 +134,10 @@ func (a *Agent) handleRequest(m Message, local, remote netip.AddrPort, now time.
 	})
 	p.requested = now
 	a.trigger(p, now)
-	if m.UseCandidate && !a.config.Controlling && p.nominated == 0 {
-		a.nominate(p)
+	if m.UseCandidate && !a.config.Controlling {
+		if p.nominated == 0 {
+			a.nominate(p)
+		}
 		a.elect(now)
 	}
 	return true
@@ -165,6 +185,7 @@ func (a *Agent) Follow(local, remote netip.AddrPort, now time.Time) {
 		}
 		better.nominated = 0
 	}
+	p.requested = now
 	a.nominate(p)
 	a.elect(now)
 }

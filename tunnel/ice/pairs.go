@@ -7,6 +7,14 @@ import (
 	"time"
 )
 
+// What makes a pair suspect: unanswered checks, 3 to 4.5 s of silence at the
+// pace of an active client and one chance in a thousand at 10 % loss; or three
+// checks of such a client that did not arrive.
+const (
+	suspectRun     = 4
+	suspectSilence = 5 * time.Second
+)
+
 // recentRequest keeps a pair alive that does not answer: the peer is there,
 // its answers are lost.
 const recentRequest = 15 * time.Second
@@ -67,7 +75,7 @@ func (a *Agent) join(l Candidate, r *remote, now time.Time) {
 		}
 		a.pairs = slices.Delete(a.pairs, worst, worst+1)
 	}
-	a.reckon()
+	a.reckon(now)
 }
 
 func (a *Agent) rank(l Candidate, r *remote) uint64 {
@@ -90,7 +98,7 @@ func (a *Agent) sort(now time.Time) {
 func (a *Agent) drop(condition func(*pair) bool, now time.Time) {
 	a.pairs = slices.DeleteFunc(a.pairs, condition)
 	a.elect(now)
-	a.reckon()
+	a.reckon(now)
 }
 
 func (a *Agent) find(base, addr netip.AddrPort) *pair {
@@ -103,18 +111,14 @@ func (a *Agent) find(base, addr netip.AddrPort) *pair {
 }
 
 // elect settles which pair is used (connectivity.md 3.10). Controlling: the
-// best that ever succeeded. Controlled: the best the peer nominated; of equals
-// the later, as when the peer's NAT gave it a new address.
+// best that ever succeeded and still answers, or else the best that ever
+// succeeded. Controlled: the best the peer nominated and still checks, or else
+// the best it nominated; of equals the later, as when the peer's NAT gave it a
+// new address.
 func (a *Agent) elect(now time.Time) {
-	var best *pair
-	for _, p := range a.pairs {
-		switch {
-		case a.config.Controlling && p.succeeded && best == nil:
-			best = p
-		case !a.config.Controlling && p.nominated > 0 &&
-			(best == nil || p.priority == best.priority && p.nominated > best.nominated):
-			best = p
-		}
+	best := a.best(func(p *pair) bool { return !a.suspect(p, now) })
+	if best == nil {
+		best = a.best(func(*pair) bool { return true })
 	}
 	a.selected = best
 	if best != nil && best.nominated == 0 {
@@ -122,6 +126,44 @@ func (a *Agent) elect(now time.Time) {
 		best.due = now // tell the peer ahead of everything else
 	}
 }
+
+func (a *Agent) best(condition func(*pair) bool) *pair {
+	var best *pair
+	for _, p := range a.pairs {
+		switch {
+		case !condition(p):
+		case a.config.Controlling && p.succeeded && best == nil:
+			best = p
+		case !a.config.Controlling && p.nominated > 0 &&
+			(best == nil || p.priority == best.priority && p.nominated > best.nominated):
+			best = p
+		}
+	}
+	return best
+}
+
+// suspect reports whether a pair is probably gone, long before it is given up:
+// waiting for that would mean 16 s of silence while another pair works, and
+// minutes of it for the patient controlled side. The controlling agent goes by
+// answers to its checks; the controlled one, which checks rarely, by the
+// peer's checks.
+func (a *Agent) suspect(p *pair, now time.Time) bool {
+	if a.config.Controlling {
+		return p.run >= suspectRun
+	}
+	return now.Sub(a.silentSince(p)) > a.silence()
+}
+
+// silentSince is when the peer last checked a pair, or changed its pace.
+func (a *Agent) silentSince(p *pair) time.Time {
+	if p.requested.Before(a.paced) {
+		return a.paced
+	}
+	return p.requested
+}
+
+// silence is how long the peer may leave a pair unchecked.
+func (a *Agent) silence() time.Duration { return max(suspectSilence, 3*a.profile.InitialRTO) }
 
 func (a *Agent) nominate(p *pair) {
 	a.elected++

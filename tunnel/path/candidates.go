@@ -79,7 +79,8 @@ func (c *connection) parse(texts []string) []ice.Candidate {
 
 // unsaidBy notes that a connection has candidates to signal.
 func (n *Node) unsaidBy(c *connection) {
-	if !slices.Contains(n.unsaid, c) {
+	if !c.unsaid {
+		c.unsaid = true
 		n.unsaid = append(n.unsaid, c)
 	}
 }
@@ -97,7 +98,7 @@ func (n *Node) signal() {
 		if len(c.withdraw) > 0 {
 			n.out.Events = append(n.out.Events, Candidates{Peer: c.peer.ID, Texts: c.texts(c.withdraw), Invalidate: true})
 		}
-		c.add, c.withdraw = nil, nil
+		c.add, c.withdraw, c.unsaid = nil, nil, false
 	}
 	n.unsaid = n.unsaid[:0]
 }

@@ -45,6 +45,7 @@ type connection struct {
 	idle         bool
 	established  bool // as last reported
 	gone         bool // removed from the node
+	unsaid       bool // in Node.unsaid
 
 	add, withdraw  []ice.Candidate // to be signalled
 	sent, received uint64          // bytes of application packets
@@ -175,15 +176,25 @@ func (n *Node) touch(c *connection, now time.Time) {
 	n.drainSession(c, now)
 	n.establish(c)
 	if reason := n.verdict(c, now); reason != "" {
-		n.remove(c)
-		n.out.Events = append(n.out.Events, Failed{c.peer.ID, reason})
+		n.fail(c, reason, now)
 		return
+	}
+	if c.way != nil && c.way.Channel != 0 && c.agent.Doubtful(now) {
+		n.doubt(c.relay, now)
 	}
 	if !c.idle && c.mayIdle() && !now.Before(c.activity.Add(idleAfter)) {
 		c.idle = true
 		c.agent.SetProfile(n.profile(true), now)
 	}
 	n.plan(c, c.next())
+}
+
+func (n *Node) fail(c *connection, reason Reason, now time.Time) {
+	n.remove(c)
+	n.out.Events = append(n.out.Events, Failed{c.peer.ID, reason})
+	if reason == NoWay || reason == Unanswered {
+		n.doubt(c.relay, now)
+	}
 }
 
 func (n *Node) drainAgent(c *connection, now time.Time) {

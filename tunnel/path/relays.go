@@ -15,7 +15,10 @@ import (
 // relayPort is the port by which traffic of relays is told apart.
 const relayPort = 3478
 
-const maxFormer = 64
+const (
+	maxFormer = 64
+	doubtGap  = 10 * time.Second // between probes of a relay that answered the last one
+)
 
 // relays is the set of relays the portal gave us.
 type relays struct {
@@ -27,12 +30,13 @@ type relays struct {
 type relay struct {
 	id         id.Relay
 	allocation *turn.Allocation
+	doubted    time.Time // when last probed because a way over it went silent
 }
 
 // at returns the relay with an address of its own, or nil.
 func (s *relays) at(addr netip.AddrPort) *relay {
 	for _, r := range s.list {
-		if c := r.allocation.Config(); c.V4 == addr || c.V6 == addr {
+		if r.allocation.Serves(addr) {
 			return r
 		}
 	}
@@ -83,7 +87,7 @@ func (n *Node) Relays(remove []id.Relay, add []wire.Relay, now time.Time) {
 	}
 	for _, r := range n.relays.snapshot() {
 		if !mentioned[r] {
-			r.allocation.Probe(now)
+			r.allocation.Probe(1, now)
 		}
 		n.touchRelay(r, now)
 	}
@@ -98,6 +102,9 @@ type description struct {
 func merge(list []wire.Relay) []description {
 	var groups []description
 	for _, w := range list {
+		if !w.Addr.IsValid() {
+			continue
+		}
 		i := slices.IndexFunc(groups, func(g description) bool { return g.id == w.ID })
 		if i < 0 {
 			i = len(groups)
@@ -286,6 +293,16 @@ func (n *Node) prebind(c *connection, now time.Time) {
 		}
 	}
 	n.flush(c.relay)
+}
+
+// doubt probes a relay over which nothing comes back: it may be gone, or have
+// been restarted, which BINDINGs do not tell.
+func (n *Node) doubt(r *relay, now time.Time) {
+	if r != nil && (r.doubted.IsZero() || now.Sub(r.doubted) > doubtGap) {
+		r.doubted = now
+		r.allocation.Probe(2, now)
+		n.flush(r)
+	}
 }
 
 // draw picks a relay among the near ones (connectivity.md 3.1); nil: none has

@@ -158,7 +158,7 @@ func (n *Node) Offline(offline bool) {
 func (p *Portal) Authorize(client, gateway *Node) {
 	now := func() time.Time { return p.internet.now }
 	p.internet.After(client.delay, func() {
-		ours, theirs := p.peers(client, gateway)
+		ours, theirs := p.Peers(client, gateway)
 		p.tell(gateway, func() {
 			if gateway.Path.Upsert(theirs, now()) != nil {
 				return
@@ -170,8 +170,8 @@ func (p *Portal) Authorize(client, gateway *Node) {
 	})
 }
 
-// peers describes gateway to client and client to gateway.
-func (p *Portal) peers(client, gateway *Node) (forClient, forGateway path.Peer) {
+// Peers describes the gateway to the client and the client to the gateway.
+func (p *Portal) Peers(client, gateway *Node) (forClient, forGateway path.Peer) {
 	a, b := client.Path.PublicKey(), gateway.Path.PublicKey()
 	sum := sha256.Sum256([]byte(client.ID.String() + a.String() + gateway.ID.String() + b.String()))
 	h := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))

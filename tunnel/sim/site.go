@@ -50,13 +50,15 @@ type Site struct {
 	number   byte
 	hosts    []*Host
 	mappings []*mapping
+	forwards map[uint16]netip.AddrPort
 	last     byte // of the hosts' numbers
 }
 
 // A mapping is an open port of the router. A firewall's leads to itself.
 type mapping struct {
 	inside, outside netip.AddrPort
-	to              netip.AddrPort // symmetric: the only remote
+	to              netip.AddrPort // symmetric or forwarded: the only remote
+	forwarded       bool
 	used            time.Time
 	spoken          map[netip.AddrPort]time.Time // remotes that the inside sent to
 }
@@ -73,6 +75,15 @@ func (i *Internet) Site(kind NAT, f Families, l Link) *Site {
 
 // Reboot forgets all mappings, as a router does when it loses power.
 func (s *Site) Reboot() { s.mappings = nil }
+
+// Forward leads what arrives at a port of the router to a host, as its owner
+// may have set it up.
+func (s *Site) Forward(port uint16, to *Host) {
+	if s.forwards == nil {
+		s.forwards = make(map[uint16]netip.AddrPort)
+	}
+	s.forwards[port] = netip.AddrPortFrom(to.V4, to.Port)
+}
 
 // outer is the router's public address.
 func (s *Site) outer(v4 bool) netip.Addr {
@@ -108,16 +119,45 @@ func (s *Site) up(p datagram) {
 }
 
 func (s *Site) mappingFor(inside, to netip.AddrPort) *mapping {
+	var found *mapping
 	for _, m := range s.mappings {
-		if m.inside == inside && s.alive(m.used) && (s.Kind != Symmetric || m.to == to) {
+		switch {
+		case m.inside != inside || !s.alive(m.used):
+		case m.to == to: // also when it was forwarded: answers go back as they came
+			return m
+		case s.Kind != Symmetric && !m.forwarded:
+			found = m
+		}
+	}
+	if found != nil {
+		return found
+	}
+	outside := inside
+	if s.Kind >= FullCone {
+		outside = s.freePort(inside.Addr().Is4())
+	}
+	return s.open(inside, outside, to)
+}
+
+func (s *Site) open(inside, outside, to netip.AddrPort) *mapping {
+	m := &mapping{inside: inside, outside: outside, to: to, used: s.internet.now, spoken: make(map[netip.AddrPort]time.Time)}
+	s.mappings = append(s.mappings, m)
+	return m
+}
+
+// forward finds or makes the mapping by which a forwarded port is reached.
+func (s *Site) forward(p datagram) *mapping {
+	inside, ok := s.forwards[p.dst.Port()]
+	if !ok || !p.dst.Addr().Is4() {
+		return nil
+	}
+	for _, m := range s.mappings {
+		if m.forwarded && m.outside == p.dst && m.to == p.src && s.alive(m.used) {
 			return m
 		}
 	}
-	m := &mapping{inside: inside, outside: inside, to: to, spoken: make(map[netip.AddrPort]time.Time)}
-	if s.Kind >= FullCone {
-		m.outside = s.freePort(inside.Addr().Is4())
-	}
-	s.mappings = append(s.mappings, m)
+	m := s.open(inside, p.dst, p.src)
+	m.forwarded, m.spoken[p.src] = true, s.internet.now
 	return m
 }
 
@@ -144,7 +184,10 @@ func (s *Site) alive(t time.Time) bool { return s.internet.now.Sub(t) < MappingL
 // receive carries a datagram from the core to a host of the site.
 func (s *Site) receive(p datagram) {
 	if s.Kind >= Firewall {
-		m := s.at(p.dst)
+		m := s.forward(p)
+		if m == nil {
+			m = s.at(p.dst)
+		}
 		if m == nil || !s.lets(m, p.src) {
 			s.internet.Lost++
 			return

@@ -102,7 +102,7 @@ type request struct {
 	to       netip.AddrPort
 	channel  *channel // of a CHANNEL-BIND
 	hadNonce bool
-	single   bool // one attempt only
+	patience time.Duration // a retry due later than this after the first attempt is a failure
 
 	first, sent, due time.Time
 	interval         time.Duration
@@ -130,6 +130,11 @@ func New(c Config, now time.Time) *Allocation {
 
 // Config returns what the allocation was made from.
 func (a *Allocation) Config() Config { return a.config }
+
+// Serves reports whether addr is the relay's own.
+func (a *Allocation) Serves(addr netip.AddrPort) bool {
+	return addr.IsValid() && (addr == a.servers[0].addr || addr == a.servers[1].addr)
+}
 
 // Gone reports whether the relay is of no use any more: it does not answer or
 // refuses our credentials.
@@ -181,11 +186,13 @@ func (a *Allocation) Relayed(peer netip.Addr) netip.AddrPort {
 	return a.relayed[1]
 }
 
-// Probe sends one REFRESH whose answer must come within a second: the relay
-// list changed and did not mention this one (connectivity.md 7.3).
-func (a *Allocation) Probe(now time.Time) {
-	if a.active.IsValid() {
-		a.start(&request{method: refresh, to: a.active, single: true}, now)
+// Probe tests whether the relay still knows our allocation. One attempt, as
+// when the relay list changed without mentioning it (connectivity.md 7.3), or
+// two when hasty conclusions would cost more.
+func (a *Allocation) Probe(attempts int, now time.Time) {
+	if a.active.IsValid() && !a.pending(refresh, a.active) {
+		patience := time.Duration(attempts-1) * firstRetry * 3 / 2
+		a.begin(&request{method: refresh, to: a.active, patience: patience}, now)
 	}
 }
 
@@ -248,6 +255,11 @@ func (a *Allocation) isAllocated() bool { return !a.expires.IsZero() }
 
 // start sends a new request.
 func (a *Allocation) start(r *request, now time.Time) {
+	r.patience = giveUp
+	a.begin(r, now)
+}
+
+func (a *Allocation) begin(r *request, now time.Time) {
 	if a.gone {
 		return
 	}
@@ -272,7 +284,7 @@ func (a *Allocation) transmit(r *request, now time.Time) {
 
 // retry repeats a request that is due, or gives it up.
 func (a *Allocation) retry(r *request, now time.Time) {
-	if !r.single && now.Sub(r.first) < giveUp {
+	if now.Sub(r.first) < r.patience {
 		r.interval = r.interval * 3 / 2
 		if r.channel != nil {
 			r.channel.late = !r.channel.bound

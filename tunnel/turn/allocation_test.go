@@ -115,11 +115,11 @@ func TestErrors(t *testing.T) {
 				return second(n, m)
 			}
 		}(), nil, []string{"BINDING", "ALLOCATE", "ALLOCATE", "DELETE", "ALLOCATE"}, learnt, false},
-		{"437 to REFRESH: reallocate", once("REFRESH", 0, fails(437)), func(l *link) { l.a.Probe(start0) },
+		{"437 to REFRESH: reallocate", once("REFRESH", 0, fails(437)), func(l *link) { l.a.Probe(1, start0) },
 			append(birth[:3:3], "REFRESH", "ALLOCATE"), slices.Concat(learnt, lost, learnt[1:]), false},
 		{"437 to CHANNEL-BIND: reallocate and bind again", once("BIND", 0, fails(437)), func(l *link) { l.a.Bind(peer4, start0) },
 			append(birth[:3:3], "BIND", "ALLOCATE", "BIND"), slices.Concat(learnt, lost, learnt[1:], []Event{Late{peer4}}), false},
-		{"401 with nonce: the credentials are void", once("REFRESH", 0, fails(401)), func(l *link) { l.a.Probe(start0) },
+		{"401 with nonce: the credentials are void", once("REFRESH", 0, fails(401)), func(l *link) { l.a.Probe(1, start0) },
 			append(birth[:3:3], "REFRESH"), slices.Concat(learnt, lost), true},
 		{"420: dropped at once", once("ALLOCATE", 1, fails(420)), nil, birth, learnt[:1], true},
 		{"508 to ALLOCATE: no retry", once("ALLOCATE", 1, fails(508)), nil, birth, learnt[:1], false},
@@ -175,18 +175,34 @@ func TestProbe(t *testing.T) {
 	l := newLink(nil)
 	l.run(start0)
 	l.sent, l.events = nil, nil
-	l.a.Probe(start0)
+	l.a.Probe(1, start0)
 	l.run(start0)
 	l.want(t, "alive", []string{"REFRESH"}, nil)
 
 	l.override = func(name string, _ *stun.Message) []byte { return []byte{} }
-	l.a.Probe(start0)
+	l.a.Probe(1, start0)
 	l.until(start0, start0.Add(time.Second))
 	if l.a.Active().IsValid() {
 		t.Error("still active a second after an unanswered probe")
 	}
 	if !l.a.Gone() || !slices.Equal(l.events, lost) {
 		t.Errorf("gone %v, events %v", l.a.Gone(), l.events)
+	}
+}
+
+func TestProbeTwice(t *testing.T) {
+	l := newLink(nil)
+	l.run(start0)
+	l.sent, l.events = nil, nil
+	l.override = func(name string, _ *stun.Message) []byte { return []byte{} }
+	l.a.Probe(2, start0)
+	l.a.Probe(2, start0) // one is enough
+	l.until(start0, start0.Add(2*time.Second))
+	if l.want(t, "two attempts", []string{"REFRESH", "REFRESH"}, nil); l.a.Gone() {
+		t.Error("given up before the second had its time")
+	}
+	if l.until(start0.Add(2*time.Second), start0.Add(3*time.Second)); !l.a.Gone() {
+		t.Error("not given up")
 	}
 }
 
