@@ -1,0 +1,90 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	_ "time/tzdata" // the zones of conditions, on machines that have none
+
+	"stile/platform/service"
+	"stile/tunnel/id"
+	"stile/tunnel/portal/store"
+)
+
+// A Command runs the portal; it is a command of kong.
+type Command struct {
+	Config string `default:"/etc/stile/portal.yaml" env:"STILE_PORTAL_CONFIG" placeholder:"FILE" help:"The configuration. It is read again when it changes, and on SIGHUP."`
+}
+
+// Run runs the portal until ctx ends.
+func (c *Command) Run(ctx context.Context, log *slog.Logger) error {
+	asked, stop := service.Reloads()
+	defer stop()
+	return Run(ctx, Options{Config: c.Config, Log: log, Reload: asked, Ready: func([]net.Addr) { service.Ready(log) }})
+}
+
+// Options are what a portal is started with.
+type Options struct {
+	Config string // path of the file
+	Log    *slog.Logger
+	Reload <-chan os.Signal       // asks for the file to be read again; may be nil
+	Ready  func(addrs []net.Addr) // called when all listeners accept; may be nil
+}
+
+// Run runs a portal until ctx ends or something breaks, and returns which. It
+// leaves nothing running.
+func Run(ctx context.Context, o Options) (err error) {
+	c, err := readConfig(o.Config, id.Account{}) // for the place of the store, which knows the account
+	if err != nil {
+		return err
+	}
+	st, err := store.Open(c.DataDir)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	account, err := st.Account()
+	if err != nil {
+		return err
+	}
+	loaded := stampOf(o.Config)
+	if c, err = readConfig(o.Config, account.ID); err != nil {
+		return err
+	}
+	s, err := newPortal(c, st, o.Log)
+	if err != nil {
+		return fmt.Errorf("configuration %s: %w", o.Config, err)
+	}
+	s.warn(c)
+	certs, err := loadCertificates(c.Listeners)
+	if err != nil {
+		return err
+	}
+	sockets, err := listen(ctx, c.Listeners, certs)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var g sync.WaitGroup
+	defer g.Wait()
+	watch := &watch{server: s, path: o.Config, certs: certs, loaded: loaded, seen: loaded}
+	g.Go(func() { watch.run(ctx, o.Reload) })
+	o.announce(sockets)
+	cancel(s.serve(ctx, c, sockets))
+	return context.Cause(ctx)
+}
+
+func (o Options) announce(sockets []net.Listener) {
+	var addrs []net.Addr
+	for _, l := range sockets {
+		addrs = append(addrs, l.Addr())
+		o.Log.Info("listening", "address", l.Addr())
+	}
+	if o.Ready != nil {
+		o.Ready(addrs)
+	}
+}
