@@ -1,0 +1,26 @@
+package ipcsock
+
+import (
+	"errors"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+func isRefused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) }
+
+// caller reads SO_PEERCRED, which the kernel filled in at connect(2).
+func caller(conn *net.UnixConn) (p Peer, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return Peer{}, err
+	}
+	var cred *unix.Ucred
+	controlErr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(controlErr, err); err != nil {
+		return Peer{}, err
+	}
+	return Peer{cred.Uid, cred.Gid, cred.Pid}, nil
+}
