@@ -397,3 +397,16 @@ func mustParse(t *testing.T, text string) *Config {
 	}
 	return c
 }
+
+func TestLocate(t *testing.T) {
+	for _, row := range []struct{ text, socket, dataDir string }{
+		{"", DefaultSocket, DefaultDataDir},
+		{"socket: /a\ndata_dir: /b\nfrobnicate: [1\n", DefaultSocket, DefaultDataDir},
+		{"listeners: none\nsocket: /a\ndata_dir: /b\n", "/a", "/b"},
+		{head, DefaultSocket, DefaultDataDir},
+	} {
+		if socket, dataDir := Locate([]byte(row.text)); socket != row.socket || dataDir != row.dataDir {
+			t.Errorf("%q: %s, %s", row.text, socket, dataDir)
+		}
+	}
+}

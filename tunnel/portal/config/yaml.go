@@ -255,7 +255,7 @@ func (r *reader) durationInto(dst *time.Duration) func(*node) {
 		if !ok {
 			return
 		}
-		d, err := parseDuration(s)
+		d, err := ParseDuration(s)
 		switch {
 		case err != nil:
 			r.fail(n, fmt.Sprintf("%.20q is not a length of time", s), "write it like 12h or 7d")
@@ -267,7 +267,8 @@ func (r *reader) durationInto(dst *time.Duration) func(*node) {
 	}
 }
 
-func parseDuration(s string) (time.Duration, error) {
+// ParseDuration reads what Go's time package does, and days with "d".
+func ParseDuration(s string) (time.Duration, error) {
 	days, isDays := strings.CutSuffix(s, "d")
 	if !isDays {
 		return time.ParseDuration(s)
