@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"stile/platform/clock"
 	"stile/tunnel/core"
 	"stile/tunnel/packet"
 	"stile/tunnel/udp"
@@ -33,7 +32,7 @@ func (e *Engine) newCarrier() *carrier { return &carrier{Engine: e, batch: udp.N
 // step feeds the role one input, then does what it asked for.
 func (c *carrier) step(input func(core.Role, time.Time)) {
 	c.mu.Lock()
-	now := clock.Now()
+	now := c.c.Now()
 	input(c.role, now)
 	c.finishLocked(&c.out, true, now)
 	c.mu.Unlock()

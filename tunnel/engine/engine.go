@@ -11,10 +11,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,18 @@ type Device interface {
 	Close() error
 }
 
+// Sockets carry the datagrams: udp.Sockets, or a network made for a test.
+type Sockets interface {
+	udp.Outlet
+	// Receive waits for messages of one family (an index of udp.Families) and
+	// returns the local port with them. They are valid until r is used again.
+	Receive(family int, r *sock.Receiver) ([]sock.Message, uint16, error)
+	Rebind() error
+	// Describe tells how the system's sockets turned out.
+	Describe() []udp.Socket
+	Close() error
+}
+
 // Upstream asks real resolvers (tunnel/upstream).
 type Upstream interface {
 	Lookup(ctx context.Context, name string) upstream.LookupResult
@@ -65,8 +78,9 @@ type Config struct {
 	Upstream  Upstream
 
 	TUN       func() (Device, error)
-	Port      uint16           // UDP; 0: udp.Port first, then any
-	Buffers   sock.BufferSizes // of the sockets in bytes; 0: the platform's default
+	Sockets   func() (Sockets, error) // nil: udp.Open on udp.Port
+	Buffers   sock.BufferSizes        // of those sockets in bytes; 0: the platform's default
+	Now       func() time.Time        // nil: clock.Now
 	Configure func(iface string, t core.TUN) error
 	Flush     func() error
 	Remember  func([]core.ProxyName) error
@@ -82,7 +96,7 @@ const maxSlow = 1000
 type Engine struct {
 	c       Config
 	device  Device
-	sockets *udp.Sockets
+	sockets Sockets
 
 	mu   sync.Mutex // guards role, and what follows up to the blank line
 	role core.Role
@@ -105,8 +119,11 @@ type Engine struct {
 
 // New makes an engine. Nothing is opened before Run.
 func New(c Config) *Engine {
-	if c.Port == 0 {
-		c.Port = udp.Port
+	if c.Now == nil {
+		c.Now = clock.Now
+	}
+	if c.Sockets == nil {
+		c.Sockets = func() (Sockets, error) { return udp.Open(udp.Port, c.Buffers) }
 	}
 	return &Engine{
 		c: c, role: c.Role,
@@ -120,7 +137,7 @@ func New(c Config) *Engine {
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.end.Do(func() { close(e.ended) })
 	var err error
-	if e.sockets, err = udp.Open(e.c.Port, e.c.Buffers); err != nil {
+	if e.sockets, err = e.c.Sockets(); err != nil {
 		return err
 	}
 	defer e.sockets.Close()
@@ -152,6 +169,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	g.Wait()
 	e.running.Wait()
+	e.lastWish()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -185,9 +203,10 @@ func (e *Engine) NetworkChanged() {
 func (e *Engine) Report() core.Report {
 	var r core.Report
 	e.mu.Lock()
-	e.role.Report(&r, clock.Now())
+	e.role.Report(&r, e.c.Now())
 	e.mu.Unlock()
 	r.Counters = append(r.Counters, e.stats.counters()...)
+	slices.SortFunc(r.Counters, func(a, b core.Counter) int { return strings.Compare(a.Name, b.Name) })
 	return r
 }
 
@@ -231,10 +250,14 @@ func (e *Engine) control(ctx context.Context) {
 		e.mu.Unlock()
 		timer.Stop()
 		if !due.IsZero() {
-			timer.Reset(due.Sub(clock.Now()))
+			timer.Reset(min(due.Sub(e.c.Now()), maxWait))
 		}
 	}
 }
+
+// maxWait bounds a timer of the Go runtime, which stands still while the
+// machine sleeps. Being asked too early does a role no harm.
+const maxWait = 15 * time.Second
 
 // askEvery is how long a batch of plain packets may put off the question when
 // the role is due: they move timers that are seconds away.
@@ -304,5 +327,3 @@ func (s *stats) counters() []core.Counter {
 func (e *Engine) closed(err error) bool {
 	return e.ctx.Err() != nil || errors.Is(err, net.ErrClosed)
 }
-
-func ended(what string, err error) error { return fmt.Errorf("%s: %w", what, err) }

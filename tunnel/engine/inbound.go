@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"stile/platform/clock"
 	"stile/platform/sock"
 	"stile/tunnel/core"
 	"stile/tunnel/packet"
@@ -72,15 +71,9 @@ func (c *carrier) inbound(batch []arrival) {
 	if len(batch) == 0 {
 		return
 	}
-	c.mu.Lock()
-	now := clock.Now()
-	for i := range batch {
-		batch[i].sealed = c.role.Datagram(batch[i].d, now)
+	if !c.name(batch) {
+		return
 	}
-	c.finishLocked(&c.out, false, now)
-	c.mu.Unlock()
-	c.perform()
-
 	for i := range batch {
 		if a := &batch[i]; a.sealed.Keys != nil {
 			if a.plain, a.counter, a.opened = a.sealed.Keys.Open(a.sealed.Message); !a.opened {
@@ -91,7 +84,7 @@ func (c *carrier) inbound(batch []arrival) {
 
 	deliver := c.writes[:0]
 	c.mu.Lock()
-	now = clock.Now()
+	now := c.c.Now()
 	for i := range batch {
 		a := &batch[i]
 		if !a.opened {
@@ -109,6 +102,26 @@ func (c *carrier) inbound(batch []arrival) {
 	c.writes = deliver[:0]
 	c.perform()
 	c.flush()
+}
+
+// name finds each datagram's connection and reports whether there is anything
+// to open. If not, what the role wants is done at once.
+func (c *carrier) name(batch []arrival) (sealed bool) {
+	c.mu.Lock()
+	now := c.c.Now()
+	for i := range batch {
+		batch[i].sealed = c.role.Datagram(batch[i].d, now)
+		sealed = sealed || batch[i].sealed.Keys != nil
+	}
+	if !sealed {
+		c.finishLocked(&c.out, true, now)
+	}
+	c.mu.Unlock()
+	if !sealed {
+		c.perform()
+		c.flush()
+	}
+	return sealed
 }
 
 // ce is the ECN codepoint "congestion experienced" (RFC 3168 §5).

@@ -1,7 +1,11 @@
 package engine
 
 import (
-	"stile/platform/clock"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
 	"stile/tunnel/core"
 	"stile/tunnel/packet"
 )
@@ -9,22 +13,36 @@ import (
 // readTUN carries each batch of packets from the TUN device to the sockets.
 func (e *Engine) readTUN() error {
 	c := e.newCarrier()
-	size := e.device.BatchSize()
-	slots, sizes := make([][]byte, size), make([]int, size)
-	for i := range slots {
-		slots[i] = make([]byte, slotBytes)
-	}
-	packets, routes := make([]packet.Packet, size), make([]core.Route, size)
-	for {
+	slots, sizes := makeSlots(e.device.BatchSize())
+	packets, routes := make([]packet.Packet, len(slots)), make([]core.Route, len(slots))
+	for failures := 0; ; {
 		n, err := e.device.Read(slots, sizes, core.Headroom)
-		if err != nil {
-			if e.closed(err) {
-				return nil
-			}
-			return ended("read the tunnel device", err)
+		if err == nil {
+			failures = 0
+			c.outbound(slots[:n], sizes[:n], packets[:n], routes[:n])
+			continue
 		}
-		c.outbound(slots[:n], sizes[:n], packets[:n], routes[:n])
+		if e.closed(err) {
+			return nil
+		}
+		if failures++; failures > patience || errors.Is(err, os.ErrClosed) {
+			return fmt.Errorf("read the tunnel device: %w", err)
+		}
+		time.Sleep(pause)
 	}
+}
+
+// stride keeps slots from sharing a line of the processor's cache.
+const stride = (slotBytes + 63) / 64 * 64
+
+// makeSlots makes buffers for a batch, side by side in memory.
+func makeSlots(n int) (slots [][]byte, sizes []int) {
+	all := make([]byte, n*stride)
+	for i := range n {
+		at := i * stride
+		slots = append(slots, all[at:at+slotBytes:at+slotBytes])
+	}
+	return slots, make([]int, n)
 }
 
 // outbound decides about one batch, seals what goes out, and sends it.
@@ -38,7 +56,7 @@ func (c *carrier) outbound(slots [][]byte, sizes []int, packets []packet.Packet,
 	}
 
 	c.mu.Lock()
-	now := clock.Now()
+	now := c.c.Now()
 	for i, p := range packets {
 		routes[i] = core.Route{}
 		if !p.IsZero() {

@@ -77,10 +77,18 @@ func (e *Engine) slowWork(ctx context.Context) {
 		e.slow = nil
 		e.mu.Unlock()
 		for i, a := range todo {
-			if ctx.Err() != nil {
-				return
+			if _, wish := a.(core.Remember); wish || ctx.Err() == nil {
+				e.do(a, todo[i+1:])
 			}
-			e.do(a, todo[i+1:])
+		}
+	}
+}
+
+// lastWish stores what the role wanted remembered when it stopped.
+func (e *Engine) lastWish() {
+	for i, a := range e.slow {
+		if _, wish := a.(core.Remember); wish {
+			e.do(a, e.slow[i+1:])
 		}
 	}
 }
