@@ -38,6 +38,8 @@ type bench struct {
 	out   core.Output
 	tun   core.TUN // last configured
 	slow  bool     // the test answers Configure itself
+
+	remembered []int // how many names were to be stored, each time
 }
 
 // newBench returns a client that has joined, knows one system resolver and
@@ -82,6 +84,10 @@ func (b *bench) do(input func()) {
 			b.note("answered %s", describe(p))
 		}
 		for _, a := range b.out.Actions {
+			if remember, ok := a.(core.Remember); ok {
+				b.remembered = append(b.remembered, len(remember.Names))
+				continue
+			}
 			b.note("%s", describeAction(a))
 			if configure, ok := a.(core.Configure); ok {
 				b.tun = configure.TUN
@@ -200,7 +206,7 @@ func (b *bench) up(g byte) {
 	b.t.Helper()
 	b.paths.up[id.PeerOf(gw(g))] = new(wg.Keys)
 	b.paths.event(path.Established{Peer: id.PeerOf(gw(g))})
-	b.do(func() {})
+	b.do(func() { b.c.Datagram(core.Datagram{}, b.now) }) // the handshake's last message
 }
 
 // status is a gateway's answer to an announcement.
@@ -381,8 +387,6 @@ func describeAction(a core.Action) string {
 		return "flush"
 	case core.Exchange:
 		return fmt.Sprintf("ask %v", a.Server)
-	case core.Remember:
-		return fmt.Sprintf("remember %d", len(a.Names))
 	case core.Notify:
 		return "notify " + name(a.Resource)
 	case core.Reconnect:
@@ -497,4 +501,10 @@ var (
 
 func exchanged(ask uint64, reply []byte, err error) core.Exchanged {
 	return core.Exchanged{ID: ask, Reply: reply, Err: err}
+}
+
+func upserted(r wire.Resource) wire.ResourceUpserted { return wire.ResourceUpserted{Resource: r} }
+
+func initOf(resources ...wire.Resource) wire.ClientInit {
+	return wire.ClientInit{Interface: wire.Interface{IPv4: own4, IPv6: own6}, Resources: resources}
 }

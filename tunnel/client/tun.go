@@ -1,6 +1,7 @@
 package client
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,10 +24,11 @@ var fixedRoutes = []netip.Prefix{policy.PeerV4, policy.PeerV6, policy.ProxyV4, p
 type tun struct {
 	search   string
 	networks map[id.Resource]netip.Prefix
-	routes   []netip.Prefix // sorted; replaced, never changed: engine and reports share it
+	users    map[netip.Prefix]int // how many resources have it; never 0
+	touched  []netip.Prefix       // that routes may be wrong about
+	routes   []netip.Prefix       // sorted; replaced, never changed: engine and reports share it
 
 	changed bool // the wish may differ from last
-	stale   bool // routes does not tell of networks
 	flush   bool // the system's DNS cache may be wrong
 	busy    bool // Configured is awaited
 	last    core.TUN
@@ -35,34 +37,60 @@ type tun struct {
 
 func (t *tun) init() {
 	t.networks = make(map[id.Resource]netip.Prefix)
-	t.stale = true
+	t.users = make(map[netip.Prefix]int)
+	t.routes = slices.SortedFunc(slices.Values(fixedRoutes), netip.Prefix.Compare)
 }
 
 func (t *tun) add(r id.Resource, p netip.Prefix) {
-	if t.networks[r] != p {
-		t.networks[r] = p
-		t.changed, t.stale = true, true
+	if t.networks[r] == p {
+		return
 	}
+	t.remove(r)
+	t.networks[r] = p
+	t.users[p]++
+	t.touch(p)
 }
 
 func (t *tun) remove(r id.Resource) {
-	if _, ok := t.networks[r]; ok {
-		delete(t.networks, r)
-		t.changed, t.stale = true, true
+	p, ok := t.networks[r]
+	if !ok {
+		return
 	}
+	delete(t.networks, r)
+	if t.users[p]--; t.users[p] == 0 {
+		delete(t.users, p)
+	}
+	t.touch(p)
 }
 
-// sortedRoutes returns all prefixes, each once.
+func (t *tun) touch(p netip.Prefix) {
+	t.touched = append(t.touched, p)
+	t.changed = true
+}
+
+// fewTouched is up to how many changes to a long list are cheaper one by one.
+const fewTouched = 64
+
+// sortedRoutes returns all prefixes, each once. The fixed ones are no
+// resource's.
 func (t *tun) sortedRoutes() []netip.Prefix {
-	if t.stale {
-		list := make([]netip.Prefix, 0, len(fixedRoutes)+len(t.networks))
-		list = append(list, fixedRoutes...)
-		for _, p := range t.networks {
-			list = append(list, p)
+	switch {
+	case len(t.touched) > fewTouched:
+		t.routes = slices.AppendSeq(slices.Clone(fixedRoutes), maps.Keys(t.users))
+		slices.SortFunc(t.routes, netip.Prefix.Compare)
+	case len(t.touched) > 0:
+		t.routes = slices.Clone(t.routes)
+		for _, p := range t.touched {
+			i, there := slices.BinarySearchFunc(t.routes, p, netip.Prefix.Compare)
+			switch wanted := t.users[p] > 0; {
+			case wanted && !there:
+				t.routes = slices.Insert(t.routes, i, p)
+			case there && !wanted:
+				t.routes = slices.Delete(t.routes, i, i+1)
+			}
 		}
-		slices.SortFunc(list, netip.Prefix.Compare)
-		t.routes, t.stale = slices.Compact(list), false
 	}
+	t.touched = nil
 	return t.routes
 }
 
