@@ -24,9 +24,6 @@ func (t *Table) Sweep(authorized func(id.Resource) bool, now time.Time) {
 	}
 }
 
-// Idle reports whether the table is empty.
-func (t *Table) Idle() bool { return len(t.inside)+len(t.bindings) == 0 }
-
 func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instant) {
 	for _, r := range b.resources {
 		if authorized(r) {

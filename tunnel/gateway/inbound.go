@@ -1,0 +1,112 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+
+	"stile/tunnel/id"
+	"stile/tunnel/nat"
+	"stile/tunnel/packet"
+	"stile/tunnel/wg"
+	"stile/tunnel/wire"
+)
+
+// dnsPort is where the gateway's own tunnel address may be asked for SRV and
+// TXT records (1.1).
+const dnsPort = 53535
+
+// Inbound decides about a decrypted message of a client, in the order of 1.2.
+// What comes back goes to the TUN: it is plain, translated in place.
+func (c *Core) Inbound(keys *wg.Keys, counter uint64, plain []byte, now time.Time) []byte {
+	c.now = now
+	peer, ok := c.paths.Received(keys, counter, len(plain), now)
+	if !ok {
+		c.count(dropReplay)
+		return nil
+	}
+	if len(plain) == 0 { // a keepalive
+		return nil
+	}
+	p, err := packet.Parse(packet.Trim(plain))
+	if err != nil {
+		c.count(malformed(err))
+		return nil
+	}
+	k := c.clients[id.ClientOf(peer)]
+	if k == nil {
+		c.count(dropNoPeer)
+		return nil
+	}
+	if event, payload, ok := p.Control(); ok {
+		c.control(k, event, payload, now)
+		return nil
+	}
+	if reason := c.forward(k, p, now); reason != passed {
+		c.count(reason)
+		c.answer(k, p, reason, now)
+		return nil
+	}
+	return p.Bytes()
+}
+
+// forward passes a client's packet on, or says why not.
+func (c *Core) forward(k *client, p packet.Packet, now time.Time) counter {
+	dst := p.Dst()
+	switch {
+	case dst.IsMulticast():
+		return dropMulticast
+	case !k.is(p.Src()):
+		return dropSpoofed
+	case p.IsICMPError():
+		return dropErrorOut
+	case dst == c.own4, dst == c.own6:
+		if !c.serves(p) && !k.nat.Has(p, now) {
+			return dropHost
+		}
+	default:
+		if reason := k.judge(dst, p.Proto(), p.DstPort(), now); reason != passed {
+			return reason
+		}
+	}
+	if verdict := k.nat.Out(p, now); verdict != nat.Forward {
+		return fromNAT[verdict]
+	}
+	return passed
+}
+
+// serves reports whether a packet is for a service of the gateway host that
+// clients may use: its resolver, and echo (N45).
+func (c *Core) serves(p packet.Packet) bool {
+	if proto := p.Proto(); proto == packet.TCP || proto == packet.UDP {
+		return p.DstPort() == dnsPort
+	}
+	_, request, ok := p.Echo()
+	return ok && request
+}
+
+// control takes an in-tunnel control packet (spec connectivity.md 5.2). What
+// cannot be read is not answered.
+func (c *Core) control(k *client, event byte, payload []byte, now time.Time) {
+	switch event {
+	case wire.EventAssignedIPs:
+		a, err := wire.ParseAssignedIPs(payload)
+		if err != nil {
+			c.count(controlMalformed)
+			return
+		}
+		c.assigned(k, a, now)
+	case wire.EventGoodbye:
+		c.count(goodbyes)
+		c.park(k, false, now)
+	default:
+		c.count(controlUnknown)
+	}
+}
+
+// malformed counts what Parse refuses.
+func malformed(err error) counter {
+	if errors.Is(err, packet.ErrFragment) {
+		return dropFragment
+	}
+	return dropMalformed
+}

@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"time"
+
+	"stile/tunnel/core"
+	"stile/tunnel/nat"
+	"stile/tunnel/packet"
+	"stile/tunnel/policy"
+)
+
+// Outbound decides about a packet that the kernel routed towards a client, in
+// the order of 1.2. It is translated in place. Nobody on that side is ever
+// answered.
+func (c *Core) Outbound(p packet.Packet, now time.Time) core.Route {
+	c.now = now
+	dst := p.Dst()
+	if !policy.IsPeer(dst) {
+		c.count(dropNotAPeer)
+		return core.Route{}
+	}
+	k := c.byAddr[dst]
+	if k == nil || !k.parked.IsZero() {
+		c.count(dropNoPeer)
+		return core.Route{}
+	}
+	route, reason := c.deliver(k, p, now)
+	if reason != passed {
+		c.count(reason)
+	}
+	return route
+}
+
+func (c *Core) deliver(k *client, p packet.Packet, now time.Time) (core.Route, counter) {
+	if p.IsICMPError() {
+		return c.deliverError(k, p, now)
+	}
+	s := k.nat.Match(p, now)
+	if s == nil {
+		return c.open(k, p, now)
+	}
+	if addr, _ := s.Proxied(); addr != c.own4 && addr != c.own6 {
+		if reason := k.judge(addr, p.Proto(), p.SrcPort(), now); reason != passed {
+			return core.Route{}, reason
+		}
+	}
+	// A packet that has no way to go does not count for the session.
+	route := c.paths.Route(k.peer, len(p.Bytes()), now)
+	if route.Keys == nil {
+		return core.Route{}, dropNotConnected
+	}
+	k.nat.In(s, p, now)
+	return route, passed
+}
+
+// open lets a packet through that no session waits for: only the gateway host
+// itself may begin (N43, N45).
+func (c *Core) open(k *client, p packet.Packet, now time.Time) (core.Route, counter) {
+	if src := p.Src(); src != c.own4 && src != c.own6 {
+		return core.Route{}, dropNoSession
+	}
+	route := c.paths.Route(k.peer, len(p.Bytes()), now)
+	if route.Keys == nil {
+		return core.Route{}, dropNotConnected
+	}
+	if verdict := k.nat.Accept(p, now); verdict != nat.Forward {
+		return core.Route{}, fromNAT[verdict]
+	}
+	return route, passed
+}
+
+// deliverError passes on an ICMP error about one of the client's sessions, as
+// long as it is authorized (N35, N37).
+func (c *Core) deliverError(k *client, p packet.Packet, now time.Time) (core.Route, counter) {
+	s := k.nat.MatchError(p, now)
+	if s == nil {
+		return core.Route{}, dropErrorIn
+	}
+	addr, _ := s.Proxied()
+	if addr != c.own4 && addr != c.own6 && !k.reaches(addr, now) {
+		return core.Route{}, dropExpired
+	}
+	// Stock clients take packets of their resources and of this gateway only;
+	// routers in between hide behind the resource (1.5).
+	source := p.Src()
+	if source != c.own4 && source != c.own6 && (policy.IsProxy(source) || !k.reaches(source, now)) {
+		source = addr
+	}
+	route := c.paths.Route(k.peer, len(p.Bytes()), now)
+	if route.Keys == nil {
+		return core.Route{}, dropNotConnected
+	}
+	k.nat.InError(s, p, source)
+	return route, passed
+}
