@@ -122,7 +122,7 @@ func (d *deployment) startPortal(s *stage) error {
 	if err != nil {
 		return err
 	}
-	if err := s.ready(r, func(ctx context.Context) error { _, err := d.status(ctx); return err }); err != nil {
+	if err := s.ready(r, d.shows(func(s portalStatus) bool { return s.Running })); err != nil {
 		return err
 	}
 	_, err = d.ask(s.ctx, "a long lab password\n", "user", "add", userMail)
@@ -142,7 +142,7 @@ func (d *deployment) startRelay(s *stage) error {
 	if err != nil {
 		return err
 	}
-	return s.ready(r, d.online(func(s portalStatus) []json.RawMessage { return s.Relays }))
+	return s.ready(r, d.shows(portalStatus.hasRelay))
 }
 
 func (d *deployment) startGateway(s *stage) error {
@@ -154,7 +154,7 @@ func (d *deployment) startGateway(s *stage) error {
 	if err != nil {
 		return err
 	}
-	return s.ready(d.gate, d.online(func(s portalStatus) []json.RawMessage { return s.Gateways }))
+	return s.ready(d.gate, d.shows(portalStatus.hasGateway))
 }
 
 // startClient starts stiled with a token file, as an administrator of headless
@@ -237,8 +237,25 @@ func (d *deployment) token(ctx context.Context, args ...string) (string, error) 
 
 // A portalStatus is what the lab reads of "portal status --json".
 type portalStatus struct {
-	Gateways, Relays []json.RawMessage // those connected
+	Running  bool `json:"running"`
+	Gateways []struct {
+		Online bool `json:"online"`
+	} `json:"gateways"`
+	Relays []struct {
+		Name string `json:"name"`
+	} `json:"relays"` // those online
 }
+
+// hasGateway and hasRelay tell whether one is online.
+func (s portalStatus) hasGateway() bool {
+	for _, g := range s.Gateways {
+		if g.Online {
+			return true
+		}
+	}
+	return false
+}
+func (s portalStatus) hasRelay() bool { return len(s.Relays) > 0 }
 
 func (d *deployment) status(ctx context.Context) (status portalStatus, err error) {
 	out, err := d.ask(ctx, "", "status", "--json")
@@ -251,12 +268,12 @@ func (d *deployment) status(ctx context.Context) (status portalStatus, err error
 	return status, nil
 }
 
-// online returns a check that the portal counts a peer, of the kind that count returns.
-func (d *deployment) online(count func(portalStatus) []json.RawMessage) func(context.Context) error {
+// shows returns a check that the running portal shows something.
+func (d *deployment) shows(what func(portalStatus) bool) func(context.Context) error {
 	return func(ctx context.Context) error {
 		status, err := d.status(ctx)
-		if err == nil && len(count(status)) == 0 {
-			err = errors.New("the portal's status does not show it")
+		if err == nil && !what(status) {
+			err = fmt.Errorf("the portal's status does not show it yet: %+v", status)
 		}
 		return err
 	}
