@@ -91,6 +91,7 @@ type rules struct {
 	policies  map[id.Policy]*policy
 	enabled   []*policy // in the order of the account
 	granting  map[id.Resource][]*policy
+	timed     bool // some policy depends on the time
 }
 
 type group struct {
@@ -157,8 +158,14 @@ func (r *rules) addPolicy(p Policy, zones Zones) error {
 	if !p.Disabled && compiled.resource.served() {
 		r.enabled = append(r.enabled, compiled)
 		r.granting[p.Resource] = append(r.granting[p.Resource], compiled)
+		r.timed = r.timed || compiled.timed()
 	}
 	return nil
+}
+
+// timed reports whether p permits at some times only.
+func (p *policy) timed() bool {
+	return !p.Expires.IsZero() || slices.ContainsFunc(p.conditions, func(c condition) bool { return c.property == CurrentTime })
 }
 
 // basis digests what voids authorizations when it changes (spec portal.md

@@ -88,28 +88,6 @@ func (p *Portal) Revoke(token id.Token, now time.Time) {
 	}
 }
 
-// ChangeActor tells that an actor's name or e-mail, and so the groups it is
-// in, may have changed.
-func (p *Portal) ChangeActor(actor Actor, now time.Time) {
-	revoked := map[id.Client]set{}
-	for _, a := range p.live.all() {
-		if a.Actor.ID != actor.ID {
-			continue
-		}
-		a.Actor = actor
-		if !p.rules.bears(a) {
-			p.reject(a, now)
-			revoked[a.Client] = revoked[a.Client].with(a.Resource)
-		}
-	}
-	for _, c := range p.clients.all() {
-		if c.Actor.ID == actor.ID {
-			c.Actor = actor
-			p.refresh(c, revoked[c.ID], now)
-		}
-	}
-}
-
 // A set of resources; the nil set is empty.
 type set map[id.Resource]bool
 

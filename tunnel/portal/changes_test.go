@@ -179,17 +179,6 @@ func TestRevokedWhileOffline(t *testing.T) {
 	w.want("drop", "1 reject_access client 1 resource 1", "drop", "1 reject_access client 1 resource 2", "drop", "2 reject_access client 1 resource 4")
 }
 
-func TestActorChanges(t *testing.T) {
-	w := settled(t)
-	moved := actors[alice]
-	moved.Email = "alice@elsewhere.example"
-	w.ChangeActor(moved, w.now)
-	w.want("drop", "1 reject_access client 1 resource 1", "drop", "2 reject_access client 1 resource 4",
-		"3 resource_deleted 1", "3 resource_deleted 3", "3 resource_deleted 4")
-	w.ChangeActor(actors[alice], w.now)
-	w.want("3 resource_created_or_updated 1", "3 resource_created_or_updated 3", "3 resource_created_or_updated 4")
-}
-
 // A client that comes back from a network its policy does not allow loses what
 // it had there.
 func TestRoamingOutOfAPolicy(t *testing.T) {

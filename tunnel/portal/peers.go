@@ -46,6 +46,9 @@ type Relay struct {
 	Token       id.Token
 }
 
+// ID names the process, for as long as it runs (spec portal.md 5.5).
+func (r *Relay) ID() id.Relay { return relayID(r.StampSecret.Reveal()) }
+
 // A peer is what clients and gateways have in common.
 type peer struct {
 	conn        Conn
@@ -138,7 +141,7 @@ func (p *Portal) JoinRelay(conn Conn, info Relay, now time.Time) {
 		p.emit(Close{conn})
 		return
 	}
-	r := &relay{Relay: info, id: relayID(info.StampSecret.Reveal()), conn: conn}
+	r := &relay{Relay: info, id: info.ID(), conn: conn}
 	if old := p.relays.of(r.id); old != nil {
 		p.emit(Close{old.conn})
 		p.relays.remove(old.id, old.conn)

@@ -183,6 +183,27 @@ func TestTimeConditionsAreLookedAtEveryMinute(t *testing.T) {
 	w.want("1 resource_created_or_updated 4")
 }
 
+func TestPolicyThatExpires(t *testing.T) {
+	w := newWorld(t)
+	a := account()
+	a.Policies = a.Policies[:1]
+	a.Policies[0].Expires = start.Add(90 * time.Second)
+	if err := w.Reconfigure(a, w.now); err != nil {
+		t.Fatal(err)
+	}
+	w.gateway(1, 7, berlin)
+	w.client(2, alice)
+	w.settle()
+	w.requests(2, wiki)
+	if got := pushed[wire.CreateAuthorization](t, w.Drain()).ExpiresAt; got != start.Unix()+90 {
+		t.Errorf("expires at %d", got)
+	}
+	w.after(2 * time.Minute)
+	w.want("2 authorization_creation_failed resource 1 offline []", "drop", "2 resource_deleted 1")
+	w.requests(2, wiki)
+	w.want("2 authorization_creation_failed resource 1 not_found []")
+}
+
 func TestGatewayInitListsAllLiveAuthorizations(t *testing.T) {
 	w := newWorld(t)
 	w.gateway(1, 7, berlin)

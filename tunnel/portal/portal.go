@@ -192,9 +192,17 @@ func (p *Portal) Advance(now time.Time) {
 	if tick {
 		p.evaluation = now.Add(evaluationTime)
 		p.expireAuthorizations(now)
-		for _, c := range p.clients.all() {
-			p.refresh(c, nil, now)
-		}
+		p.evaluate(now)
+	}
+}
+
+// evaluate looks at what time alone changes.
+func (p *Portal) evaluate(now time.Time) {
+	if !p.rules.timed {
+		return
+	}
+	for _, c := range p.clients.all() {
+		p.refresh(c, nil, now)
 	}
 }
 

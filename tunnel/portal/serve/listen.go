@@ -64,7 +64,7 @@ type certificate struct {
 
 	mu      sync.Mutex // guards the rest
 	current *tls.Certificate
-	seen    [2]stamp // of both files when they were last read, well or not
+	seen    [2]mark // of both files when they were last read, well or not
 }
 
 // loadCertificates reads the pairs of all TLS listeners, by certificate file.
@@ -86,7 +86,7 @@ func loadCertificates(listeners []config.Listener) (map[string]*certificate, err
 func (c *certificate) load() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.seen = [2]stamp{stampOf(c.certFile), stampOf(c.keyFile)}
+	c.seen = [2]mark{markOf(c.certFile), markOf(c.keyFile)}
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return fmt.Errorf("certificate %s with key %s: %w", c.certFile, c.keyFile, err)
@@ -105,24 +105,24 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 func (c *certificate) changed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !stampOf(c.certFile).equal(c.seen[0]) || !stampOf(c.keyFile).equal(c.seen[1])
+	return !markOf(c.certFile).equal(c.seen[0]) || !markOf(c.keyFile).equal(c.seen[1])
 }
 
-// A stamp tells versions of a file apart without reading it, also when one was
-// renamed into the place of another. The zero stamp is that of no file.
-type stamp struct{ info fs.FileInfo }
+// A mark tells versions of a file apart without reading it, also when one was
+// renamed into the place of another. The zero mark is that of no file.
+type mark struct{ info fs.FileInfo }
 
-func stampOf(path string) stamp {
+func markOf(path string) mark {
 	info, err := os.Stat(path)
 	if err != nil {
-		return stamp{}
+		return mark{}
 	}
-	return stamp{info}
+	return mark{info}
 }
 
-func (s stamp) equal(t stamp) bool {
-	if s.info == nil || t.info == nil {
-		return s.info == nil && t.info == nil
+func (m mark) equal(n mark) bool {
+	if m.info == nil || n.info == nil {
+		return m.info == nil && n.info == nil
 	}
-	return os.SameFile(s.info, t.info) && s.info.ModTime().Equal(t.info.ModTime()) && s.info.Size() == t.info.Size()
+	return os.SameFile(m.info, n.info) && m.info.ModTime().Equal(n.info.ModTime()) && m.info.Size() == n.info.Size()
 }

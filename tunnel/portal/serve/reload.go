@@ -75,8 +75,8 @@ type watch struct {
 	server *server
 	path   string
 	certs  map[string]*certificate
-	loaded stamp // of the file that was read last, good or bad
-	seen   stamp // at the last look
+	loaded mark // of the file that was read last, good or bad
+	seen   mark // at the last look
 }
 
 // run follows the files until ctx ends. asked tells to read at once.
@@ -88,7 +88,7 @@ func (w *watch) run(ctx context.Context, asked <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-asked:
-			w.loaded = stampOf(w.path)
+			w.loaded = markOf(w.path)
 			w.server.reload(ctx, w.path)
 			w.renew(func(*certificate) bool { return true })
 		case <-tick.C:
@@ -99,7 +99,7 @@ func (w *watch) run(ctx context.Context, asked <-chan os.Signal) {
 
 func (w *watch) look(ctx context.Context) {
 	last := w.seen
-	w.seen = stampOf(w.path)
+	w.seen = markOf(w.path)
 	if w.seen.equal(last) && !w.seen.equal(w.loaded) {
 		w.loaded = w.seen
 		w.server.reload(ctx, w.path)
@@ -132,6 +132,12 @@ func (t *trouble) set(err error) {
 	t.mu.Lock()
 	t.err = err
 	t.mu.Unlock()
+}
+
+func (t *trouble) get() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
 }
 
 // reload reads the file and tells peers what it changes for them. A bad file

@@ -11,13 +11,13 @@ import (
 
 	"stile/platform/service"
 	"stile/tunnel/id"
+	"stile/tunnel/portal/admin"
 	"stile/tunnel/portal/store"
 )
 
-// A Command runs the portal; it is a command of kong.
-type Command struct {
-	Config string `default:"/etc/stile/portal.yaml" env:"STILE_PORTAL_CONFIG" placeholder:"FILE" help:"The configuration. It is read again when it changes, and on SIGHUP."`
-}
+// A Command runs the portal; it is a command of kong, with the option that all
+// commands of the portal have.
+type Command struct{ admin.File }
 
 // Run runs the portal until ctx ends.
 func (c *Command) Run(ctx context.Context, log *slog.Logger) error {
@@ -50,7 +50,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	loaded := stampOf(o.Config)
+	loaded := markOf(o.Config)
 	if c, err = readConfig(o.Config, account.ID); err != nil {
 		return err
 	}
@@ -71,20 +71,17 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer cancel(nil)
 	var g sync.WaitGroup
 	defer g.Wait()
-	watch := &watch{server: s, path: o.Config, certs: certs, loaded: loaded, seen: loaded}
-	g.Go(func() { watch.run(ctx, o.Reload) })
-	o.announce(sockets)
-	cancel(s.serve(ctx, c, sockets))
-	return context.Cause(ctx)
-}
-
-func (o Options) announce(sockets []net.Listener) {
 	var addrs []net.Addr
 	for _, l := range sockets {
 		addrs = append(addrs, l.Addr())
 		o.Log.Info("listening", "address", l.Addr())
 	}
+	watch := &watch{server: s, path: o.Config, certs: certs, loaded: loaded, seen: loaded}
+	g.Go(func() { watch.run(ctx, o.Reload) })
+	g.Go(func() { cancel(admin.Serve(ctx, c.Socket, s.backend(addrs), o.Log)) })
 	if o.Ready != nil {
 		o.Ready(addrs)
 	}
+	cancel(s.serve(ctx, c, sockets))
+	return context.Cause(ctx)
 }

@@ -9,7 +9,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -22,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	"stile/platform/ipcsock"
+	"stile/tunnel/portal/admin"
 	"stile/tunnel/portal/store"
 )
 
@@ -214,6 +218,81 @@ func (s *site) waitFor(text string) {
 		<-time.After(10 * time.Millisecond)
 	}
 	s.t.Fatalf("the log does not say %q", text)
+}
+
+// command sends one request to the socket for commands.
+func (s *site) command(do, args string, result any) {
+	s.t.Helper()
+	conn, err := net.Dial("unix", filepath.Join(s.dir, "portal.sock"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, `{"version":1,"do":%q,"args":%s}`+"\n", do, args)
+	var r struct {
+		Error  string
+		Result json.RawMessage
+	}
+	if err := json.NewDecoder(conn).Decode(&r); err != nil || r.Error != "" {
+		s.t.Fatalf("%s: %v %s", do, err, r.Error)
+	}
+	if err := json.Unmarshal(r.Result, result); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Commands see who is online, and a revoked token ends what it began.
+func TestCommandsReachTheRunningPortal(t *testing.T) {
+	s := newSite(t)
+	s.run()
+	client, _ := s.peers()
+	var status admin.Status
+	s.command("status", "null", &status)
+	if !status.Running || status.Version == "" || status.ConfigError != "" || len(status.Listeners) != 1 || strings.HasSuffix(status.Listeners[0], ":0") {
+		t.Errorf("status is %+v", status)
+	}
+	if len(status.Clients) != 1 || !status.Clients[0].Online || len(status.Gateways) != 1 || !status.Gateways[0].Online || status.Relays == nil {
+		t.Errorf("status knows clients %+v, gateways %+v", status.Clients, status.Gateways)
+	}
+	var made admin.TokenCreated
+	s.command("token create", `{"relay":true}`, &made)
+	r := &running{t: t, urls: []string{fmt.Sprintf("http://127.0.0.1:%d", s.port)}}
+	relay := r.dial(asRelay(made.Token))
+	relay.join()
+	s.command("status", "null", &status)
+	if len(status.Relays) != 1 || status.Relays[0].ID != "271a413b-d339-4570-9fdc-eaec41f14f11" || len(status.Relays[0].Addrs) != 2 {
+		t.Errorf("status knows relays %+v", status.Relays)
+	}
+	s.command("token revoke", `"`+made.ID.String()+`"`, new(any))
+	relay.closed()
+
+	s.write("garbage")
+	s.waitFor("last good configuration stays in force")
+	s.command("status", "null", &status)
+	if !strings.Contains(status.ConfigError, "portal.yaml") || status.Resources != 2 {
+		t.Errorf("status says %q about garbage and knows %d resources", status.ConfigError, status.Resources)
+	}
+	client.say("no_relays", "{}") // not concerned by any of this
+	client.hears("relays_presence")
+}
+
+// A second portal on the same socket would work on the same store.
+func TestSecondPortalDoesNotStart(t *testing.T) {
+	s := newSite(t)
+	s.run()
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := filepath.Join(s.dir, "second.yaml")
+	port := fmt.Sprintf("127.0.0.1:%d", s.port)
+	if err := os.WriteFile(second, bytes.Replace(text, []byte(`"`+port+`"`), fmt.Appendf(nil, "%q", fmt.Sprintf("127.0.0.1:%d", freePort(t))), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = Run(t.Context(), Options{Config: second, Log: slog.New(slog.DiscardHandler)})
+	if !errors.Is(err, ipcsock.ErrInUse) {
+		t.Errorf("it ends with %v", err)
+	}
 }
 
 func TestStartFailsWithAdvice(t *testing.T) {

@@ -137,9 +137,8 @@ func (s *server) authenticate(ctx context.Context, email, password string, from 
 	waitPlace, refundPlace := s.wrongIP.take(place, now)
 	waitAccount, refundAccount := s.wrong.take(account, now)
 	if wait := max(waitPlace, waitAccount); wait > 0 {
-		if refundPlace != nil {
-			refundPlace()
-		}
+		refundPlace() // a try that is not made counts nowhere
+		refundAccount()
 		return store.User{}, &refusal{http.StatusTooManyRequests, "Too many wrong passwords. Please wait a little and try again.", wait}
 	}
 	ctx, cancel := context.WithTimeout(ctx, hashWait)

@@ -29,7 +29,7 @@ func newThrottle(interval time.Duration, burst, most int) *throttle {
 }
 
 // take counts an event of key, or returns how long to wait if there were too
-// many. refund takes the event back; it may be called once.
+// many. refund takes back what was counted; it may be called once.
 func (t *throttle) take(key string, now time.Time) (wait time.Duration, refund func()) {
 	t.mu.Lock()
 	k := t.keys[key]
@@ -46,7 +46,7 @@ func (t *throttle) take(key string, now time.Time) (wait time.Duration, refund f
 	r := k.limiter.ReserveN(now, 1)
 	if wait := r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
-		return wait, nil
+		return wait, func() {}
 	}
 	return 0, func() { r.CancelAt(now) }
 }
