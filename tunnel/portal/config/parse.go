@@ -144,10 +144,11 @@ func (p *parser) externalURL(n *node) {
 func (p *parser) pathInto(dst *string) func(*node) {
 	return func(n *node) {
 		s, ok := p.text(n)
-		if ok && !path.IsAbs(s) {
+		switch {
+		case !ok:
+		case !path.IsAbs(s):
 			p.fail(n, fmt.Sprintf("%.60q is not an absolute path", s), "begin it with /")
-		}
-		if ok {
+		default:
 			*dst = s
 		}
 	}
