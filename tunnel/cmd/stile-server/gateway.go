@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"stile/build/stamp"
+	"stile/platform/clock"
+	"stile/platform/dirs"
+	"stile/platform/dnsctl"
+	"stile/platform/forward"
+	"stile/platform/keystore"
+	"stile/platform/machine"
+	"stile/platform/route"
+	"stile/platform/service"
+	"stile/platform/sock"
+	"stile/platform/tun"
+	"stile/tunnel/core"
+	"stile/tunnel/engine"
+	"stile/tunnel/gateway"
+	"stile/tunnel/phoenix/dial"
+	"stile/tunnel/upstream"
+	"stile/tunnel/wire"
+)
+
+const tunName = "tun-stile"
+
+type gatewayCommand struct {
+	APIURL    string `name:"api-url" env:"STILE_API_URL,FIREZONE_API_URL" help:"The portal: wss://HOST[:PORT]. ws:// is taken from the environment only." placeholder:"URL"`
+	TokenFile string `env:"STILE_TOKEN_FILE" default:"/etc/stile/gateway-token" help:"File that holds the site's token (root only, mode 0600). STILE_TOKEN wins over it."`
+	CAFile    string `name:"ca-file" env:"STILE_CA_FILE" help:"Certificates to trust besides the system's."`
+	Name      string `env:"STILE_NAME,FIREZONE_NAME" help:"Name of this gateway in the portal (default: its host name)."`
+	ID        string `name:"id" env:"STILE_ID,FIREZONE_ID" help:"Identifier of this gateway (default: made from the machine's)."`
+	State     string `name:"state-dir" env:"STILE_STATE_DIR" default:"/var/lib/stile" help:"Folder for what must survive a restart."`
+	Partition string `name:"max-partition-time" env:"STILE_MAX_PARTITION_TIME,FIREZONE_MAX_PARTITION_TIME" help:"Give up after so long without the portal, such as 24h (default: never)."`
+}
+
+// Run runs a gateway until ctx ends. Forwarding, firewall and routes are
+// afterwards as they were found.
+func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) {
+	if err := errors.Join(forward.Restore(log), route.Restore()); err != nil {
+		return fmt.Errorf("repair after an earlier run: %w", err)
+	}
+	system, err := dnsctl.New(dnsctl.Disabled, log) // only to know the resolvers
+	if err != nil {
+		return err
+	}
+	resolver := &upstream.Resolver{Servers: system.Servers, Hosts: dirs.Hosts, Dialer: net.Dialer{Control: sock.Control}}
+	channel, err := g.channel(resolver, log)
+	if err != nil {
+		return err
+	}
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := errors.Join(forward.Restore(log), route.Restore()); e != nil {
+			err = errors.Join(err, fmt.Errorf("put forwarding and routes back: %w", e))
+		}
+	}()
+	return engine.New(engine.Config{
+		Role:      gateway.New(gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}, clock.Now()),
+		PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: resolver, Log: log,
+		TUN: func() (engine.Device, error) { return tun.Open(tunName, route.MTU) },
+		Configure: func(iface string, t core.TUN) error {
+			addrs := []netip.Addr{t.IPv4, t.IPv6}
+			if err := route.Set(iface, route.Config{Addrs: addrs, Routes: t.Routes}); err != nil {
+				return err
+			}
+			if err := forward.Enable(iface, log); err != nil {
+				return err
+			}
+			log.Info("the gateway stands", "interface", iface, "ipv4", t.IPv4, "ipv6", t.IPv6)
+			service.Ready(log)
+			return nil
+		},
+	}).Run(ctx)
+}
+
+func (g *gatewayCommand) channel(resolver *upstream.Resolver, log *slog.Logger) (*dial.Channel, error) {
+	token, err := keystore.FromEnvironment("STILE_TOKEN", "FIREZONE_TOKEN")
+	if errors.Is(err, keystore.ErrNoToken) {
+		token, err = keystore.FromFile(g.TokenFile)
+	}
+	if errors.Is(err, keystore.ErrNoToken) {
+		return nil, fmt.Errorf("%w: make one with \"stile-server portal token create --gateway SITE\" and put it into %s (mode 0600) or STILE_TOKEN", err, g.TokenFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if g.ID == "" {
+		if g.ID, err = machine.DeviceID(g.State, log); err != nil {
+			return nil, err
+		}
+	}
+	if g.Name == "" {
+		g.Name = machine.Hostname()
+	}
+	partition, err := service.ParseDuration(g.Partition)
+	if err != nil {
+		return nil, fmt.Errorf("--max-partition-time: %w", err)
+	}
+	us := machine.Describe()
+	return dial.New(dial.Config{
+		URL: g.APIURL, AllowPlain: g.APIURL == os.Getenv("STILE_API_URL") || g.APIURL == os.Getenv("FIREZONE_API_URL"), CAFile: g.CAFile,
+		Kind: dial.Gateway, Token: wire.Secret(token), ExternalID: wire.ExternalID(g.ID), Name: g.Name,
+		UserAgent: wire.UserAgent(wire.Gateway, stamp.Version, us.Name, us.Version, us.Arch, us.Kernel),
+		Lookup:    resolver.Host, Dial: resolver.Dialer.DialContext, MaxPartition: partition, Log: log,
+	})
+}

@@ -1,0 +1,39 @@
+// Stile-server is what a self-hoster runs: the portal, the gateway and the
+// relay, one of them for each process.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/alecthomas/kong"
+
+	"stile/build/stamp"
+	"stile/platform/service"
+	relay "stile/tunnel/relay/serve"
+)
+
+type commands struct {
+	Portal  portalCommands `cmd:"" help:"Decide who may reach what: accounts, sign-in pages, configuration."`
+	Gateway gatewayCommand `cmd:"" help:"Give access to the resources of a site. Runs as root on a host near them."`
+	Relay   relay.Command  `cmd:"" help:"Carry ciphertext between peers that find no direct path (STUN and TURN)."`
+
+	LogLevel  string           `env:"STILE_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"What to log: debug, info, warn or error."`
+	LogFormat string           `env:"STILE_LOG_FORMAT" enum:"text,json" default:"text" help:"How: text or json."`
+	Version   kong.VersionFlag `help:"Print the version."`
+}
+
+func main() {
+	var c commands
+	chosen := kong.Parse(&c, kong.Name("stile-server"), kong.Vars{"version": stamp.String()}, kong.UsageOnError(),
+		kong.Description("Private resources by name, self-hosted. Start with: stile-server portal init"))
+	ctx, stop := service.UntilStopped(context.Background())
+	defer stop()
+	chosen.BindTo(ctx, (*context.Context)(nil))
+	chosen.Bind(service.Logger(c.LogLevel, c.LogFormat))
+	if err := chosen.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "stile-server:", err)
+		os.Exit(1)
+	}
+}
