@@ -182,7 +182,7 @@ func checkStampSecret(s string) error {
 // message reads a payload that is an object.
 func message[M Message](event string, payload []byte, read func(*M, *object)) (Message, error) {
 	var m M
-	if err := readObject(payload, func(o *object) { read(&m, o) }); err != nil {
+	if err := readMessage(payload, func(o *object) { read(&m, o) }); err != nil {
 		return nil, fmt.Errorf("%s: %w", event, err)
 	}
 	return m, nil
@@ -191,7 +191,7 @@ func message[M Message](event string, payload []byte, read func(*M, *object)) (M
 // decodeUpsert leaves a resource of unknown type to a later release.
 func decodeUpsert(event string, payload []byte) (Message, error) {
 	var m ResourceUpserted
-	switch err := readObject(payload, m.Resource.read); {
+	switch err := readMessage(payload, m.Resource.read); {
 	case err == errResourceType:
 		return Unknown{event}, nil
 	case err != nil:

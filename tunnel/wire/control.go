@@ -109,5 +109,5 @@ func readControl(b []byte, read func(*object)) error {
 	if len(b) > maxControl {
 		return errors.New("longer than a packet")
 	}
-	return readObject(b, read)
+	return readMessage(b, read)
 }

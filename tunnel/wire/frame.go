@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 )
 
 // A Frame is the envelope of every WebSocket message, in both directions (2.1).
@@ -44,18 +43,16 @@ func ParseFrame(b []byte) (Frame, error) {
 	if err := checkShape(b); err != nil {
 		return f, err
 	}
-	o := parseObject(b)
-	o.need(&f.Topic, "topic")
-	o.need(&f.Event, "event")
-	o.nullable(&f.Ref, "ref")
-	if p := o.find("payload"); p != nil && !isNull(p) {
-		f.Payload = p
-	}
-	if errors.Is(o.err, io.EOF) || errors.Is(o.err, io.ErrUnexpectedEOF) {
-		return Frame{}, ErrTruncated
-	}
-	if o.err != nil {
-		return Frame{}, fmt.Errorf("frame: %w", o.err)
+	err := readMessage(b, func(o *object) {
+		o.need(&f.Topic, "topic")
+		o.need(&f.Event, "event")
+		o.nullable(&f.Ref, "ref")
+		if p := o.find("payload"); p != nil && !isNull(p) {
+			f.Payload = bytes.Clone(p)
+		}
+	})
+	if err != nil {
+		return Frame{}, fmt.Errorf("frame: %w", err)
 	}
 	return f, nil
 }
@@ -139,7 +136,7 @@ type Reply struct {
 func ParseReply(payload []byte) (Reply, error) {
 	var r Reply
 	var status string
-	err := readObject(payload, func(o *object) {
+	err := readMessage(payload, func(o *object) {
 		o.need(&status, "status")
 		response := o.find("response")
 		switch status {

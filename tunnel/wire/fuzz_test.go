@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"reflect"
 	"testing"
 )
@@ -84,4 +85,66 @@ func withoutFilters(m Message) Message {
 		return m
 	}
 	return m
+}
+
+// An init with ten thousand resources, about the most that fits into a frame
+// of 8 MiB.
+func BenchmarkLargeInit(b *testing.B) {
+	m := ClientInit{Interface: zeroInterface(), FlowLogs: logsOff}
+	for range 10_000 {
+		m.Resources = append(m.Resources, wikiResource)
+	}
+	payload, err := AppendPayload(nil, m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("encode", func(b *testing.B) {
+		b.SetBytes(int64(len(payload)))
+		b.ReportAllocs()
+		for b.Loop() {
+			AppendPayload(nil, m)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.SetBytes(int64(len(payload)))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := DecodeForClient(V2, "init", payload); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// Splitting an object finds the members that encoding/json finds.
+func FuzzObject(f *testing.F) {
+	for _, row := range golden() {
+		f.Add([]byte(row.frame))
+	}
+	f.Add([]byte(" {\t\"a\\\"}\" : [1,{\"b\":\"]\\\\\"}] ,\n\"\\ud800\":-1e5,\"c\":true,\"a\":null}\r"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var want map[string]json.RawMessage
+		if json.Unmarshal(b, &want) != nil || want == nil {
+			return
+		}
+		o := parseObject(b)
+		got := map[string]json.RawMessage{}
+		for _, m := range o.members {
+			got[m.name] = m.value
+		}
+		if len(o.members) < maxMembers && (o.err != nil || !reflect.DeepEqual(got, want)) {
+			t.Fatalf("%s → %s, %v; want %s", b, got, o.err, want)
+		}
+		for _, v := range got {
+			var list []json.RawMessage
+			if v[0] != '[' || json.Unmarshal(v, &list) != nil {
+				continue
+			}
+			var elements []json.RawMessage
+			eachElement(v, func(e json.RawMessage) error { elements = append(elements, e); return nil })
+			if len(list) <= maxList && len(list)+len(elements) > 0 && !reflect.DeepEqual(elements, list) {
+				t.Fatalf("%s → %s, want %s", v, elements, list)
+			}
+		}
+	})
 }

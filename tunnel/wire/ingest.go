@@ -27,13 +27,13 @@ func CheckIngestToken(token, role string) error {
 		return errors.New("has no signature")
 	}
 	var alg string
-	if err := readObject(decoded[0], func(o *object) { o.need(&alg, "alg") }); err != nil {
+	if err := readMessage(decoded[0], func(o *object) { o.need(&alg, "alg") }); err != nil {
 		return fmt.Errorf("header: %w", err)
 	}
 	if alg != "HS256" {
 		return errors.New("header: algorithm is not HS256")
 	}
-	if err := readObject(decoded[1], func(o *object) { checkClaims(o, role) }); err != nil {
+	if err := readMessage(decoded[1], func(o *object) { checkClaims(o, role) }); err != nil {
 		return fmt.Errorf("claims: %w", err)
 	}
 	return nil

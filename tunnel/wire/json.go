@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"unicode/utf8"
 )
 
 // Bounds on what is read. The largest legitimate frame, an init with some ten
@@ -39,50 +39,88 @@ type member struct {
 	value json.RawMessage
 }
 
+// parseObject splits the object b, which must be valid JSON. Members are kept
+// in order, and duplicates seen, which a map would swallow and stock peers
+// refuse. Values alias b.
 func parseObject(b []byte) *object {
 	o := &object{}
-	o.err = o.parse(b)
+	i := skipSpace(b, 0)
+	if i == len(b) || b[i] != '{' {
+		o.err = errors.New("not an object")
+		return o
+	}
+	for i = skipSpace(b, i+1); i < len(b) && b[i] != '}'; {
+		end := valueEnd(b, i)
+		m := member{name: unquote(b[i:end])}
+		i = skipSpace(b, skipSpace(b, end)+1) // past the colon
+		end = valueEnd(b, i)
+		m.value = b[i:end:end]
+		if len(o.members) == maxMembers {
+			o.err = errors.New("too many fields")
+			return o
+		}
+		o.members = append(o.members, m)
+		i = next(b, end)
+	}
 	return o
 }
 
-// parse keeps the members in order and so sees duplicates, which a map would
-// swallow and stock peers refuse.
-func (o *object) parse(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	open, err := dec.Token()
-	if err != nil {
-		return fmt.Errorf("not JSON: %w", err)
+// next skips the comma behind a member or element that ends at i.
+func next(b []byte, i int) int {
+	if i = skipSpace(b, i); i < len(b) && b[i] == ',' {
+		i = skipSpace(b, i+1)
 	}
-	if open != json.Delim('{') {
-		return errors.New("not an object")
-	}
-	for dec.More() {
-		name, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		var m member
-		m.name, _ = name.(string)
-		if err := dec.Decode(&m.value); err != nil {
-			return err
-		}
-		if len(o.members) == maxMembers {
-			return errors.New("too many fields")
-		}
-		o.members = append(o.members, m)
-	}
-	return end(dec)
+	return i
 }
 
-// end consumes the closing delimiter and refuses anything behind it.
-func end(dec *json.Decoder) error {
-	if _, err := dec.Token(); err != nil {
-		return err
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
+		i++
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("something follows the value")
+	return min(i, len(b))
+}
+
+// valueEnd returns where the value that begins at i ends, in valid JSON.
+func valueEnd(b []byte, i int) int {
+	depth := 0
+	for ; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+			continue
+		case '}', ']':
+			depth--
+		case ',', ' ', '\n', '\t', '\r', ':':
+			if depth == 0 {
+				return i // behind a number or a word
+			}
+			continue
+		default:
+			if depth > 0 || i+1 < len(b) && b[i+1] != '}' && b[i+1] != ']' {
+				continue
+			}
+		}
+		if depth == 0 {
+			return min(i+1, len(b))
+		}
 	}
-	return nil
+	return len(b)
+}
+
+// unquote is the text of a JSON string.
+func unquote(quoted []byte) string {
+	if len(quoted) >= 2 && bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted) {
+		return string(quoted[1 : len(quoted)-1])
+	}
+	var s string
+	json.Unmarshal(quoted, &s)
+	return s
 }
 
 // find returns the value of the field that has one of names; nil if there is
@@ -142,6 +180,14 @@ func (o *object) needObject(name string, read func(*object)) {
 	o.fail(name, readObject(v, read))
 }
 
+// readMessage reads an object that comes from outside: nothing is known of b.
+func readMessage(b []byte, read func(*object)) error {
+	if !json.Valid(b) {
+		return errors.New("not JSON")
+	}
+	return readObject(b, read)
+}
+
 func readObject(b []byte, read func(*object)) error {
 	o := parseObject(b)
 	if o.err == nil {
@@ -163,29 +209,23 @@ func decode(v json.RawMessage, dst any) error {
 	return nil
 }
 
-// eachElement calls f for each element of the list v.
+// eachElement calls f for each element of the list v, which is valid JSON.
 func eachElement(v json.RawMessage, f func(json.RawMessage) error) error {
-	dec := json.NewDecoder(bytes.NewReader(v))
-	open, err := dec.Token()
-	if err != nil {
-		return err
-	}
-	if open != json.Delim('[') {
+	if v[0] != '[' {
 		return errors.New("is not a list")
 	}
-	for n := 0; dec.More(); n++ {
+	n := 0
+	for i := skipSpace(v, 1); i < len(v) && v[i] != ']'; n++ {
 		if n == maxList {
 			return fmt.Errorf("has more than %d elements", maxList)
 		}
-		var element json.RawMessage
-		if err := dec.Decode(&element); err != nil {
-			return err
-		}
-		if err := f(element); err != nil {
+		end := valueEnd(v, i)
+		if err := f(v[i:end:end]); err != nil {
 			return fmt.Errorf("element %d: %w", n, err)
 		}
+		i = next(v, end)
 	}
-	return end(dec)
+	return nil
 }
 
 // needList reads a required list of values, each by json.Unmarshal.
