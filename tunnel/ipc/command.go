@@ -1,0 +1,212 @@
+package ipc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A Command is what a user wants of the service: one of the types below.
+type Command interface {
+	// name is what the request calls the command.
+	name() string
+	// check tells what is wrong with an argument.
+	check() error
+}
+
+type (
+	// SignIn hands over a token. The service keeps it and connects with it;
+	// a session that was there ends when the new token is stored. Whether the
+	// portal takes the token shows in Session.
+	SignIn struct {
+		Token Secret
+		// AccountSlug and Actor are what the portal said with the token, for
+		// people to see: at most 100 and 200 bytes; "" when unknown.
+		AccountSlug, Actor string
+	}
+	// SignOut deletes the token and ends the session. Doing it twice is no
+	// error.
+	SignOut struct{}
+	// SetInternet says whether the Internet resource shall carry all traffic.
+	// The wish is kept, also while nobody is signed in.
+	SetInternet struct{ On bool }
+	// Retry makes the service try to reach the portal at once, instead of when
+	// it next would.
+	Retry struct{}
+)
+
+func (SignIn) name() string      { return "sign-in" }
+func (SignOut) name() string     { return "sign-out" }
+func (SetInternet) name() string { return "set-internet" }
+func (Retry) name() string       { return "retry" }
+
+func (c SignIn) check() error {
+	switch {
+	case !isToken(string(c.Token)):
+		return errors.New("token: " + ErrBadToken.Error())
+	case !IsSlug(c.AccountSlug) && c.AccountSlug != "":
+		return errors.New("account_slug: not a name of an account")
+	case !isLine(c.Actor, 200):
+		return errors.New("actor: not one line of text")
+	}
+	return nil
+}
+func (SignOut) check() error     { return nil }
+func (SetInternet) check() error { return nil }
+func (Retry) check() error       { return nil }
+
+// IsSlug reports whether s can be the short name of an account, as it stands in
+// addresses of sign-in pages: 1 to 100 letters, digits, "-" and "_".
+func IsSlug(s string) bool {
+	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	return s != "" && len(s) <= 100 && strings.Trim(s, allowed) == ""
+}
+
+func isLine(s string, limit int) bool {
+	return len(s) <= limit && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// A Request is a Command on its way. Answers bear its ID, which the program
+// chooses; a connection carries one request at a time.
+//
+//	{"protocol":1,"id":7,"command":"set-internet","with":{"on":true}}
+type Request struct {
+	ID      uint64
+	Command Command
+}
+
+// envelope is the JSON of a Request. Other versions of the protocol may have
+// other fields but for the first two.
+type envelope struct {
+	Protocol int             `json:"protocol"`
+	ID       uint64          `json:"id"`
+	Command  string          `json:"command"`
+	With     json.RawMessage `json:"with,omitempty"` // absent for a command without arguments
+}
+
+type signInJSON struct {
+	Token       string `json:"token"`
+	AccountSlug string `json:"account_slug"`
+	Actor       string `json:"actor"`
+}
+
+type setInternetJSON struct {
+	On *bool `json:"on"`
+}
+
+// AppendRequest appends the frame of r. The error says what is wrong with an
+// argument.
+func AppendRequest(dst []byte, r Request) ([]byte, error) {
+	if err := r.Command.check(); err != nil {
+		return dst, Problemf(InvalidArgument, "%s: %v.", r.Command.name(), err)
+	}
+	var with any
+	switch c := r.Command.(type) {
+	case SignIn:
+		with = signInJSON{c.Token.Reveal(), c.AccountSlug, c.Actor}
+	case SetInternet:
+		with = setInternetJSON{&c.On}
+	}
+	e := envelope{Protocol: Protocol, ID: r.ID, Command: r.Command.name()}
+	if with != nil {
+		e.With = marshal(with)
+	}
+	return AppendFrame(dst, marshal(e), MaxRequest)
+}
+
+// ParseRequest reads the body of a frame. The error is a *Problem to answer
+// with; the ID is then that of the request, or 0 if it could not be read.
+func ParseRequest(body []byte) (Request, error) {
+	var e envelope
+	if err := json.Unmarshal(body, &e); err != nil {
+		return Request{}, Problemf(Malformed, "The request is not JSON of the expected form.")
+	}
+	r := Request{ID: e.ID}
+	if e.Protocol != Protocol {
+		return r, Problemf(WrongVersion, "The program speaks version %d of the local protocol, the service version %d. %s", e.Protocol, Protocol, restart(e.Protocol < Protocol))
+	}
+	if strict(body, &e) != nil {
+		return r, Problemf(Malformed, "The request has fields that the service does not know.")
+	}
+	command, err := e.decode()
+	if err != nil {
+		return r, err
+	}
+	r.Command = command
+	return r, nil
+}
+
+func restart(programIsOld bool) string {
+	if programIsOld {
+		return "Start the program anew: Stile was updated."
+	}
+	return "Restart the service: Stile was updated."
+}
+
+func (e envelope) decode() (Command, error) {
+	var command Command
+	var err error
+	switch e.Command {
+	case "sign-in":
+		var with signInJSON
+		err = strict(e.With, &with)
+		command = SignIn{Secret(with.Token), with.AccountSlug, with.Actor}
+	case "sign-out":
+		command, err = SignOut{}, e.bare()
+	case "set-internet":
+		var with setInternetJSON
+		if err = strict(e.With, &with); err == nil && with.On == nil {
+			err = errors.New("on is missing")
+		}
+		if err == nil {
+			command = SetInternet{*with.On}
+		}
+	case "retry":
+		command, err = Retry{}, e.bare()
+	default:
+		return nil, Problemf(UnknownCommand, "The service does not know the command %.40q; it may be older than the program. Restart or update it.", e.Command)
+	}
+	if err == nil {
+		err = command.check()
+	}
+	if err != nil {
+		return nil, Problemf(InvalidArgument, "%s: %.200v.", e.Command, err)
+	}
+	return command, nil
+}
+
+// bare refuses arguments.
+func (e envelope) bare() error {
+	if len(e.With) > 0 {
+		return errors.New("takes no arguments")
+	}
+	return nil
+}
+
+// strict refuses unknown fields and whatever follows the value.
+func strict(text []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return errors.New("not of the expected form")
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("not of the expected form")
+	}
+	return nil
+}
+
+// marshal encodes v without escaping what only HTML needs.
+func marshal(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // our own types can always be encoded
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
