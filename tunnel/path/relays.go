@@ -62,6 +62,16 @@ func (s *relays) find(id id.Relay) *relay {
 	return nil
 }
 
+// forget remembers the address of a relay that we gave up.
+func (s *relays) forget(addr netip.Addr) {
+	if !addr.IsValid() {
+		return
+	}
+	if s.former = append(s.former, addr); len(s.former) > maxFormer {
+		s.former = slices.Delete(s.former, 0, 1)
+	}
+}
+
 // snapshot is for loops that may remove relays.
 func (s *relays) snapshot() []*relay { return append(make([]*relay, 0, 4), s.list...) }
 
@@ -135,14 +145,8 @@ func (n *Node) addRelay(d description, now time.Time) *relay {
 func (n *Node) removeRelay(r *relay, now time.Time) {
 	n.relays.list = slices.DeleteFunc(n.relays.list, func(q *relay) bool { return q == r })
 	config := r.allocation.Config()
-	for _, addr := range []netip.AddrPort{config.V4, config.V6} {
-		if addr.IsValid() {
-			n.relays.former = append(n.relays.former, addr.Addr())
-		}
-	}
-	if over := len(n.relays.former) - maxFormer; over > 0 {
-		n.relays.former = slices.Delete(n.relays.former, 0, over)
-	}
+	n.relays.forget(config.V4.Addr())
+	n.relays.forget(config.V6.Addr())
 	for _, c := range n.connections {
 		if c.relay == r {
 			c.relay = nil
@@ -317,19 +321,19 @@ func (s *relays) draw(intN func(int) int) *relay {
 	if len(answered) == 0 {
 		return nil
 	}
-	limit := tolerable(answered)
+	rtts := make([]time.Duration, len(answered))
+	for i, r := range answered {
+		rtts[i] = r.allocation.RTT()
+	}
+	limit := tolerable(rtts)
 	near := slices.DeleteFunc(answered, func(r *relay) bool { return r.allocation.RTT() > limit })
 	return near[intN(len(near))]
 }
 
 // tolerable is the longest round-trip time a relay may have to be drawn: of
 // one or two 1.5 times the best, of more what is no outlier by the median
-// absolute deviation.
-func tolerable(list []*relay) time.Duration {
-	rtts := make([]time.Duration, len(list))
-	for i, r := range list {
-		rtts[i] = r.allocation.RTT()
-	}
+// absolute deviation. It changes its argument.
+func tolerable(rtts []time.Duration) time.Duration {
 	if len(rtts) <= 2 {
 		return slices.Min(rtts) * 3 / 2
 	}

@@ -47,10 +47,10 @@ func TestIdleForAQuarterOfAnHour(t *testing.T) {
 	}
 }
 
-// A day of a packet now and then.
+// A working day of a packet now and then.
 func TestLongLife(t *testing.T) {
 	s := connected(t, natted)
-	for range 24 {
+	for range 8 {
 		s.Run(time.Hour)
 		if !s.client.Send(s.gateway.ID, "first") { // just between two sessions
 			s.Run(2 * rtt)

@@ -36,6 +36,8 @@ type Node struct {
 	Left   []id.Peer
 	// Dropped counts packets that Send could not send.
 	Dropped int
+	// Watch, if not nil, sees each event of the path.
+	Watch func(path.Event)
 
 	controlling bool
 	portal      *Portal
@@ -272,6 +274,9 @@ func (n *Node) Collect() []core.Datagram {
 }
 
 func (n *Node) event(e path.Event) {
+	if n.Watch != nil {
+		n.Watch(e)
+	}
 	p := n.portal
 	switch e := e.(type) {
 	case path.Established:
@@ -289,6 +294,9 @@ func (n *Node) event(e path.Event) {
 		}
 	case path.Candidates:
 		to := p.node(e.Peer)
+		if to == nil {
+			return // a peer that a test made up
+		}
 		p.internet.After(n.delay, func() {
 			p.tell(to, func() {
 				if e.Invalidate {
