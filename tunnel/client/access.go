@@ -17,7 +17,7 @@ import (
 
 const (
 	// askGap is the time between two requests for a resource; a repetition
-	// happens only when traffic wants it (17).
+	// happens only if traffic wants it meanwhile or later (17).
 	askGap = 2 * time.Second
 	// offlineFor is how long a site is shown as offline (17).
 	offlineFor = 5 * time.Minute
@@ -28,6 +28,7 @@ type request struct {
 	queue queue
 	// granted is an authorization that could not be used for want of a relay.
 	granted *wire.AuthorizationCreated
+	again   bool // traffic came too soon after the last time the portal was asked
 }
 
 // want holds a packet for a resource that is not authorized, and asks for it.
@@ -36,21 +37,25 @@ func (c *Core) want(r *resource, p packet.Packet, now time.Time) {
 	c.hold(&r.request.queue, p)
 }
 
-// renew asks for a resource, unless the portal was asked a moment ago. Without
-// a portal the request waits for it.
+// renew asks for a resource; if the portal was asked a moment ago, as soon as
+// askGap allows. Without a portal the request waits for it.
 func (c *Core) renew(r *resource, now time.Time) {
 	if r.request == nil {
 		r.request = &request{queue: queue{limit: accessQueue}}
 		c.waiting = append(c.waiting, r)
 	}
-	if !c.portalUp || !r.asked.IsZero() && now.Sub(r.asked) < askGap {
-		return
+	switch {
+	case !c.portalUp:
+	case !r.asked.IsZero() && now.Sub(r.asked) < askGap:
+		r.request.again = true
+		c.askDue = earlier(c.askDue, r.asked.Add(askGap))
+	default:
+		c.ask(r, now)
 	}
-	c.ask(r, now)
 }
 
 func (c *Core) ask(r *resource, now time.Time) {
-	r.asked = now
+	r.asked, r.request.again = now, false
 	c.count(requests)
 	c.tell(wire.RequestAuthorization{Resource: r.ID, ConnectedGateways: c.preferred(r)})
 }
@@ -60,6 +65,21 @@ func (c *Core) ask(r *resource, now time.Time) {
 func (c *Core) askAgain(now time.Time) {
 	for _, r := range c.waiting {
 		if r.asked.IsZero() || r.asked.Before(c.joined) {
+			c.ask(r, now)
+		}
+	}
+}
+
+// askLater asks for what traffic wanted meanwhile.
+func (c *Core) askLater(now time.Time) {
+	c.askDue = time.Time{}
+	for _, r := range c.waiting {
+		if !r.request.again || !c.portalUp {
+			continue
+		}
+		if at := r.asked.Add(askGap); now.Before(at) {
+			c.askDue = earlier(c.askDue, at)
+		} else {
 			c.ask(r, now)
 		}
 	}

@@ -189,9 +189,7 @@ func assignedIPs(b *binding, addrs []netip.Addr) []byte {
 
 // wake makes sure that the timers are looked at by t.
 func (t *bindings) wake(at time.Time) {
-	if !at.IsZero() && (t.due.IsZero() || at.Before(t.due)) {
-		t.due = at
-	}
+	t.due = earlier(t.due, at)
 }
 
 // retryBindings announces what the timer asks for.

@@ -70,6 +70,7 @@ type Core struct {
 	internet  *resource             // the active Internet resource, nil if there is none
 	networks  policy.Table          // of CIDR resources
 	waiting   []*resource           // those with a request, in the order of asking
+	askDue    time.Time             // when to ask for one of them again; zero: not by time
 	offline   map[id.Site]time.Time // until when sites count as offline
 
 	gateways map[id.Gateway]*gateway
@@ -118,6 +119,9 @@ func (c *Core) Advance(now time.Time) {
 		c.resolver.Advance(now)
 		c.tun.changed = true
 	}
+	if due(c.askDue, now) {
+		c.askLater(now)
+	}
 	if due(c.bindings.due, now) {
 		c.retryBindings(now)
 	}
@@ -133,12 +137,18 @@ func (c *Core) Advance(now time.Time) {
 // Next returns when Advance is due.
 func (c *Core) Next() time.Time {
 	next := c.paths.Next()
-	for _, t := range [...]time.Time{c.resolver.Next(), c.bindings.due, c.names.due, c.tun.retry} {
-		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
-			next = t
-		}
+	for _, t := range [...]time.Time{c.resolver.Next(), c.askDue, c.bindings.due, c.names.due, c.tun.retry} {
+		next = earlier(next, t)
 	}
 	return next
+}
+
+// earlier returns the earlier of two times of which zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func due(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
