@@ -271,6 +271,7 @@ func (p *endpoint) runs() []sock.Run {
 // that passes all packets both ways.
 type peer struct {
 	script
+	private   [32]byte
 	identity  *wg.Identity
 	session   *wg.Session
 	way       core.Way
@@ -289,7 +290,7 @@ func newPeers(t testing.TB, now time.Time, a, b netip.AddrPort) (*peer, *peer) {
 			t.Fatal(err)
 		}
 		keys[i] = k
-		peers[i] = &peer{identity: wg.NewIdentity([32]byte(k.Bytes()), now, now, crand.Reader), initiator: i == 0}
+		peers[i] = &peer{private: [32]byte(k.Bytes()), identity: wg.NewIdentity([32]byte(k.Bytes()), now, now, crand.Reader), initiator: i == 0}
 	}
 	for i, p := range peers {
 		p.session = wg.New(wg.Config{Identity: p.identity, Remote: peers[1-i].identity.Public(), Index: uint32(7 + i), Rand: crand.Reader, Renew: i == 0})

@@ -44,25 +44,31 @@ func (e *Engine) readSocket(family int) error {
 			continue
 		}
 		failures = 0
-		for i := range messages {
-			m := &messages[i]
-			local := netip.AddrPortFrom(m.Local, port)
-			for rest := m.Payload; len(rest) > 0; {
-				n := min(m.Segment, len(rest))
-				if n > core.MaxDatagram {
-					e.stats.oversized.Add(1)
-				} else {
-					batch = append(batch, arrival{d: core.Datagram{Local: local, Remote: m.Remote, Payload: rest[:n:n]}, ecn: m.ECN})
-				}
-				if rest = rest[n:]; len(batch) == cap(batch) {
-					c.inbound(batch)
-					batch = batch[:0]
-				}
+		batch = c.receive(messages, port, batch)
+	}
+}
+
+// receive takes coalesced messages apart and carries their datagrams on, in
+// batches that fit in the given memory, which it returns.
+func (c *carrier) receive(messages []sock.Message, port uint16, batch []arrival) []arrival {
+	for i := range messages {
+		m := &messages[i]
+		local := netip.AddrPortFrom(m.Local, port)
+		for rest := m.Payload; len(rest) > 0; {
+			n := min(m.Segment, len(rest))
+			if n > core.MaxDatagram {
+				c.stats.oversized.Add(1)
+			} else {
+				batch = append(batch, arrival{d: core.Datagram{Local: local, Remote: m.Remote, Payload: rest[:n:n]}, ecn: m.ECN})
+			}
+			if rest = rest[n:]; len(batch) == cap(batch) {
+				c.inbound(batch)
+				batch = batch[:0]
 			}
 		}
-		c.inbound(batch)
-		batch = batch[:0]
 	}
+	c.inbound(batch)
+	return batch[:0]
 }
 
 // inbound names each datagram's connection, opens what is sealed, and delivers
