@@ -19,7 +19,8 @@ heard of `+wikiName+`.
 	err := v.begin(defaultHome, resource{"Wiki", wikiName}, resource{"Site", siteInside.v4.Masked().String()})
 	if err == nil {
 		err = s.step("http://"+wikiName+"/ shows the wiki, by name, through the tunnel", func() error {
-			return v.cold("http://"+wikiName+"/", 0)
+			_, err := v.first("http://" + wikiName + "/")
+			return err
 		})
 	}
 	if err != nil {

@@ -39,9 +39,12 @@ const (
 	userMail = "ada@example.net"
 
 	portalConfig = "/etc/stile/portal.yaml"
+	portalSocket = "/run/stile/portal.sock"
 	portalCert   = "/etc/stile/portal.crt"
 	portalKey    = "/etc/stile/portal.key"
 	portalURL    = "wss://" + portalName
+
+	clientToken = "/etc/stile/token"
 )
 
 // portalYAML is the portal's configuration: TLS for our own programs, and a
@@ -122,11 +125,19 @@ func (d *deployment) startPortal(s *stage) error {
 	if err != nil {
 		return err
 	}
+	if err := s.ready(r, d.listens); err != nil {
+		return err
+	}
 	if err := s.ready(r, d.shows(func(s portalStatus) bool { return s.Running })); err != nil {
 		return err
 	}
 	_, err = d.ask(s.ctx, "a long lab password\n", "user", "add", userMail)
 	return err
+}
+
+// listens tells whether the portal takes commands.
+func (d *deployment) listens(context.Context) error {
+	return d.portal.Do(func() error { _, err := os.Stat(portalSocket); return err })
 }
 
 // startRelay registers a relay under its address in the core.
@@ -157,18 +168,22 @@ func (d *deployment) startGateway(s *stage) error {
 	return s.ready(d.gate, d.shows(portalStatus.hasGateway))
 }
 
-// startClient starts stiled with a token file, as an administrator of headless
-// machines would, and waits until the laptop asks it for names.
+// startClient gives the laptop a token file, as an administrator of headless
+// machines would, and starts stiled.
 func (d *deployment) startClient(s *stage) error {
 	token, err := d.token(s.ctx, "--client", userMail)
 	if err != nil {
 		return err
 	}
-	const path = "/etc/stile/token"
-	if err := d.laptop.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+	if err := d.laptop.WriteFile(clientToken, []byte(token+"\n"), 0o600); err != nil {
 		return err
 	}
-	if d.client, err = s.start(d.laptop, "stiled", []string{"STILE_API_URL=" + portalURL, "STILE_TOKEN_PATH=" + path}, daemon); err != nil {
+	return d.startStiled(s)
+}
+
+// startStiled starts the service and waits until the laptop asks it for names.
+func (d *deployment) startStiled(s *stage) (err error) {
+	if d.client, err = s.start(d.laptop, "stiled", []string{"STILE_API_URL=" + portalURL, "STILE_TOKEN_PATH=" + clientToken}, daemon); err != nil {
 		return err
 	}
 	return s.ready(d.client, func(context.Context) error {

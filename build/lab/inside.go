@@ -113,6 +113,9 @@ func (s *stage) perform(ctx context.Context) error {
 	if cause := context.Cause(s.ctx); cause != nil && ctx.Err() == nil && !errors.Is(err, cause) {
 		err = errors.Join(err, cause)
 	}
+	if err != nil {
+		err = fmt.Errorf("%w\nall logs are in %s", err, s.order.Logs)
+	}
 	if err == nil && ctx.Err() != nil && p.kind != demonstration {
 		err = errors.New("interrupted")
 	}

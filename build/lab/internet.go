@@ -327,7 +327,7 @@ func (n *internet) prove(s *stage, r nat.Router, inside *link.End, outer place) 
 		got, err := nat.Probe{
 			Inside: inside.Host, InsideAddr: inside.Addr(family.outer), Port: s.port(), Outer: family.outer,
 			Server: n.portal, ServerAddr: family.server, Third: n.relay, ThirdAddr: family.third,
-			Quiet: 20 * time.Millisecond, Timeout: 2 * time.Second,
+			Quiet: 50 * time.Millisecond, Timeout: 2 * time.Second,
 		}.Run(s.ctx)
 		if err != nil {
 			return fmt.Errorf("probe the %v router over %s: %w", r.Kind, family.name, err)

@@ -212,19 +212,23 @@ func (c *cli) newRun(name string) (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
-// moduleRoot returns the source tree around the working directory, or the
-// working directory itself.
+// moduleRoot returns the source tree that this program was built in, or the one
+// around the working directory, or that directory itself.
 func moduleRoot() string {
 	wd, err := os.Getwd()
 	if err != nil {
-		return "."
+		wd = "."
 	}
-	for dir := wd; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		if dir == filepath.Dir(dir) {
-			return wd
+	self, err := os.Executable()
+	if err != nil {
+		self = wd
+	}
+	for _, start := range []string{filepath.Dir(self), wd} {
+		for dir := start; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+			if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+				return dir
+			}
 		}
 	}
+	return wd
 }

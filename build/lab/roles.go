@@ -23,17 +23,16 @@ type role struct {
 	name string
 	host *host.Host
 	pid  int
-	stop func()        // SIGTERM, SIGKILL after five seconds; waits for its end
-	done chan struct{} // closed at its end
-	err  error         // how it ended; read after done
+	told context.CancelFunc // SIGTERM, SIGKILL after five seconds
+	done chan struct{}      // closed at its end
+	err  error              // that it ended by itself, or badly; read after done
 }
 
 // launch starts a command that a host prepared. It is stopped with the stage
 // at the latest.
 func (s *stage) launch(h *host.Host, name string, prepare func(context.Context) *exec.Cmd) (*role, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &role{name: name, host: h, done: make(chan struct{})}
-	r.stop = func() { cancel(); <-r.done }
+	r := &role{name: name, host: h, told: cancel, done: make(chan struct{})}
 	c := prepare(ctx)
 	if err := h.Start(c); err != nil {
 		cancel()
@@ -41,16 +40,35 @@ func (s *stage) launch(h *host.Host, name string, prepare func(context.Context) 
 	}
 	r.pid = c.Process.Pid
 	s.running.Go(func() {
-		r.err = c.Wait()
-		if ctx.Err() != nil {
-			r.err = nil // it was told to end
-		} else if r.err == nil {
-			r.err = errors.New("it ended by itself")
+		c.Wait() // what it says of a context that ended is no news
+		if state := c.ProcessState; ctx.Err() == nil || !state.Success() {
+			r.err = fmt.Errorf("%s on %s ended: %v%s", name, h.Name, state, tail(h.Log, 4))
 		}
 		close(r.done)
 	})
 	s.roles = append(s.roles, r)
 	return r, nil
+}
+
+// stop ends a role in order and tells whether it obeyed.
+func (r *role) stop() error {
+	r.told()
+	<-r.done
+	return r.err
+}
+
+// blame adds to an error those roles that have ended though nobody told them to.
+func (s *stage) blame(err error) error {
+	for _, r := range s.roles {
+		select {
+		case <-r.done:
+			if r.err != nil && !errors.Is(err, r.err) {
+				err = errors.Join(err, r.err)
+			}
+		default:
+		}
+	}
+	return err
 }
 
 // ready waits until check succeeds. It fails when the role ends before, or
@@ -65,7 +83,7 @@ func (s *stage) ready(r *role, check func(context.Context) error) error {
 		}
 		select {
 		case <-r.done:
-			return fmt.Errorf("%s on %s ended: %w%s", r.name, r.host.Name, r.err, tail(r.host.Log, 15))
+			return r.err
 		case <-ctx.Done():
 			if err := context.Cause(s.ctx); err != nil {
 				return err

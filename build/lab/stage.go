@@ -97,10 +97,14 @@ func (s *stage) spawn(what string, run func(context.Context) error) {
 	})
 }
 
-// step does one thing and tells how long it took.
+// step does one thing and tells how long it took. If it fails, the reason may
+// be that a role has ended.
 func (s *stage) step(what string, do func() error) error {
 	began := time.Now()
 	err := do()
+	if err != nil {
+		err = s.blame(err)
+	}
 	if cause := context.Cause(s.ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(err, cause)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,7 @@ func byName(s *stage, kind nat.Kind, cold time.Duration) error {
 		{"nothing of it passes the relay", v.straight},
 		{"public names resolve and lead past the tunnel", func() error { return s.public(v.net, "http://"+publicSite+"/") }},
 		{"stiled ends and leaves the resolver as it was", v.leaves},
+		{"the other programs end when they are told to", v.end},
 	} {
 		if err := s.step(step.what, step.do); err != nil {
 			return err
@@ -87,6 +89,7 @@ func runCIDR(s *stage) error {
 		{"UDP is echoed", func() error { return v.echoes("udp", v4, v6) }},
 		{"TCP is echoed", func() error { return v.echoes("tcp", v4, v6) }},
 		{"nothing of it passes the relay", func() error { return v.straightTo(v4.String()) }},
+		{"all programs end when they are told to", v.end},
 	} {
 		if err := s.step(step.what, step.do); err != nil {
 			return err
@@ -162,20 +165,46 @@ func (v *visit) wiki(url string, flags ...string) (fetched, error) {
 	return r, fmt.Errorf("the wiki was not asked by the gateway: %q", r.Body)
 }
 
-// cold fetches for the first time. The client waits longer than the limit, so
-// that a slow first byte is told from none. Without a limit any time will do.
+// coldTimes is how often a first request is measured, each time with a stiled
+// that has just been started: no connection, nothing authorized.
+const coldTimes = 3
+
+// cold fetches for the first time, several times, and holds the median against
+// the limit.
 func (v *visit) cold(url string, limit time.Duration) error {
-	r, err := v.wiki(url, "--timeout", "15s")
-	if err != nil {
-		return fmt.Errorf("%w%s", err, tail(v.net.laptop.Log, 8))
+	var took []time.Duration
+	for i := range coldTimes {
+		if i > 0 {
+			if err := v.stile.client.stop(); err != nil {
+				return err
+			}
+			if err := v.stile.startStiled(v.stage); err != nil {
+				return err
+			}
+		}
+		first, err := v.first(url)
+		if err != nil {
+			return err
+		}
+		took = append(took, first)
 	}
-	v.metric("cold_ms", ms(r.TTF))
-	v.metric("cold_lookup_ms", ms(r.Lookup))
-	v.note("looked up after %s, connected to %s after %s, first byte after %s", milliseconds(r.Lookup), r.Remote, milliseconds(r.Connect), milliseconds(r.TTF))
-	if limit > 0 && r.TTF > limit {
-		return fmt.Errorf("the first byte comes after %s; the limit is %s", milliseconds(r.TTF), milliseconds(limit))
+	v.metric("cold_ms", ms(median(took)))
+	v.metric("cold_worst_ms", ms(slices.Max(took)))
+	if median(took) > limit {
+		return fmt.Errorf("the median first byte comes after %s; the limit is %s", milliseconds(median(took)), milliseconds(limit))
 	}
 	return nil
+}
+
+// first fetches once and returns when the first byte came. The client waits
+// longer than any limit, so that a slow first byte is told from none.
+func (v *visit) first(url string) (time.Duration, error) {
+	r, err := v.wiki(url, "--timeout", "15s")
+	if err != nil {
+		return 0, fmt.Errorf("%w%s", err, tail(v.net.laptop.Log, 8))
+	}
+	v.note("looked up after %s, connected to %s after %s, first byte after %s", milliseconds(r.Lookup), r.Remote, milliseconds(r.Connect), milliseconds(r.TTF))
+	return r.TTF, nil
 }
 
 func (v *visit) warm() error {
@@ -276,7 +305,9 @@ func echo(c net.Conn, text string) error {
 // leaves stops stiled and looks at what it leaves behind.
 func (v *visit) leaves() error {
 	began := time.Now()
-	v.stile.client.stop()
+	if err := v.stile.client.stop(); err != nil {
+		return err
+	}
 	v.metric("stop_ms", ms(time.Since(began)))
 	resolv, err := v.net.laptop.ReadFile("/etc/resolv.conf")
 	if err != nil {
@@ -289,4 +320,13 @@ func (v *visit) leaves() error {
 		return fmt.Errorf("the wiki still answers: %q", r.Body)
 	}
 	return nil
+}
+
+// end stops all roles, the last that was started first.
+func (v *visit) end() error {
+	var errs []error
+	for _, r := range slices.Backward(v.roles) {
+		errs = append(errs, r.stop())
+	}
+	return errors.Join(errs...)
 }

@@ -196,8 +196,8 @@ func (w *wire) send(t *testing.T, n int) sample {
 	})
 	s := sample{sent: n, min: time.Hour}
 	buf := make([]byte, 64)
-	for {
-		to.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	for len(s.order) < n {
+		to.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 		if _, _, err := to.ReadFrom(buf); err != nil {
 			break
 		}
