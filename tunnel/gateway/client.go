@@ -79,6 +79,7 @@ func (c *Core) admit(who id.Client, addr4, addr6 netip.Addr, now time.Time) *cli
 			grants: make(map[id.Resource]*grant),
 			nat:    nat.New(nat.Config{Rand: c.rng}, now),
 		}
+		k.nat.SetHost(c.own4, c.own6)
 		c.clients[who] = k
 		c.byAddr[addr4], c.byAddr[addr6] = k, k
 		c.remind(c.sweepAt)

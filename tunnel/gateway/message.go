@@ -54,6 +54,7 @@ func (c *Core) init(m wire.GatewayInit, now time.Time) {
 		listed[pair{a.Client, a.Resource}] = a.ExpiresAt
 	}
 	for _, k := range c.clients {
+		k.nat.SetHost(c.own4, c.own6)
 		for r, g := range k.grants {
 			expires, ok := listed[pair{k.id, r}]
 			if !ok {

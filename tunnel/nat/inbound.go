@@ -12,7 +12,7 @@ import (
 // nothing, since the caller has yet to ask whether the client may still
 // receive from [Session.Proxied].
 func (t *Table) Match(p packet.Packet, now time.Time) *Session {
-	k, request, ok := inboundKey(p)
+	k, request, ok := t.inboundKey(p)
 	if !ok {
 		return nil
 	}
@@ -45,7 +45,7 @@ func (t *Table) In(s *Session, p packet.Packet, now time.Time) {
 // counts as the client's own first.
 func (t *Table) Accept(p packet.Packet, now time.Time) Verdict {
 	at := t.at(now)
-	k, request, ok := inboundKey(p)
+	k, request, ok := t.inboundKey(p)
 	switch {
 	case !ok || k.isEcho() && !request:
 		return NoSession
@@ -70,7 +70,7 @@ func (t *Table) MatchError(p packet.Packet, now time.Time) *Session {
 	if !ok || q.Src() != p.Dst() || !p.ValidChecksums() {
 		return nil
 	}
-	k, ok := quotedKey(q, q.Dst(), q.SrcPort(), q.DstPort())
+	k, ok := t.quotedKey(q, q.Dst(), q.SrcPort(), q.DstPort())
 	if !ok {
 		return nil
 	}
@@ -101,13 +101,16 @@ func (t *Table) InError(s *Session, p packet.Packet, source netip.Addr) {
 
 // quotedKey is the key of the packet that an ICMP error quotes: far is the
 // resource's end of it, id the client's port, port the resource's.
-func quotedKey(q packet.Quote, far netip.Addr, id, port uint16) (k key, ok bool) {
+func (t *Table) quotedKey(q packet.Quote, far netip.Addr, id, port uint16) (k key, ok bool) {
 	k = key{addr: far.As16(), proto: q.Proto(), v6: far.Is6()}
 	switch k.proto {
 	case packet.TCP:
 		k.id, k.port = id, port
 	case packet.UDP:
 		k.id = id
+		if t.isHost(far) {
+			k.port = port
+		}
 	case packet.ICMP, packet.ICMPv6:
 		var request bool
 		k.id, request, ok = q.Echo()

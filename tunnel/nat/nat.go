@@ -57,7 +57,8 @@ type Config struct {
 type Table struct {
 	rng         *rand.Rand
 	maxSessions int
-	start       time.Time // instants count from here
+	start       time.Time     // instants count from here
+	host        [2]netip.Addr // the gateway's own tunnel addresses
 
 	inside, outside map[key]*Session
 	classes         [numClasses]list // every session is in one, latest base time first
@@ -87,6 +88,13 @@ func New(c Config, now time.Time) *Table {
 	return t
 }
 
+// SetHost tells the gateway's own tunnel addresses. With them, the far port is
+// part of a UDP session, too: a client that may use one service of the host,
+// or answer one, must not reach others (N45).
+func (t *Table) SetHost(v4, v6 netip.Addr) { t.host = [2]netip.Addr{v4, v6} }
+
+func (t *Table) isHost(a netip.Addr) bool { return a == t.host[0] || a == t.host[1] }
+
 func (t *Table) at(now time.Time) instant { return instant(now.Sub(t.start)) }
 
 // Len returns the number of rows, among them some whose time is over.
@@ -112,7 +120,7 @@ const (
 type key struct {
 	addr  [16]byte // IPv4 in mapped form
 	id    uint16   // port or echo identifier on the client's end; 0: none
-	port  uint16   // the resource's port, TCP only
+	port  uint16   // the resource's port; TCP, and UDP with the gateway host
 	proto packet.Proto
 	v6    bool
 }
@@ -128,7 +136,7 @@ func (k key) hasID() bool {
 // outboundKey is the inside key of a packet that a client sent. request tells
 // whether it may start a session: it is no echo reply. ok is false for ICMP
 // other than echo.
-func outboundKey(p packet.Packet) (k key, request, ok bool) {
+func (t *Table) outboundKey(p packet.Packet) (k key, request, ok bool) {
 	dst := p.Dst()
 	k = key{addr: dst.As16(), proto: p.Proto(), v6: p.Version() == 6}
 	switch k.proto {
@@ -136,6 +144,9 @@ func outboundKey(p packet.Packet) (k key, request, ok bool) {
 		k.id, k.port = p.SrcPort(), p.DstPort()
 	case packet.UDP:
 		k.id = p.SrcPort()
+		if t.isHost(dst) {
+			k.port = p.DstPort()
+		}
 	case packet.ICMP, packet.ICMPv6:
 		k.id, request, ok = p.Echo()
 		return k, request, ok
@@ -145,7 +156,7 @@ func outboundKey(p packet.Packet) (k key, request, ok bool) {
 
 // inboundKey is the outside key of a packet to a client. request is true for
 // an echo request, which no session of the client's own lets in.
-func inboundKey(p packet.Packet) (k key, request, ok bool) {
+func (t *Table) inboundKey(p packet.Packet) (k key, request, ok bool) {
 	src := p.Src()
 	k = key{addr: src.As16(), proto: p.Proto(), v6: p.Version() == 6}
 	switch k.proto {
@@ -153,6 +164,9 @@ func inboundKey(p packet.Packet) (k key, request, ok bool) {
 		k.id, k.port = p.DstPort(), p.SrcPort()
 	case packet.UDP:
 		k.id = p.DstPort()
+		if t.isHost(src) {
+			k.port = p.SrcPort()
+		}
 	case packet.ICMP, packet.ICMPv6:
 		k.id, request, ok = p.Echo()
 		return k, request, ok

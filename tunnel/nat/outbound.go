@@ -12,7 +12,7 @@ import (
 // gets a new session. On any Verdict but Forward the packet is unchanged.
 func (t *Table) Out(p packet.Packet, now time.Time) Verdict {
 	at, flags := t.at(now), p.TCPFlags()
-	k, request, ok := outboundKey(p)
+	k, request, ok := t.outboundKey(p)
 	if !ok {
 		return NoSession
 	}
@@ -39,7 +39,7 @@ func (t *Table) Out(p packet.Packet, now time.Time) Verdict {
 
 // Has reports whether a packet from the client belongs to an existing session.
 func (t *Table) Has(p packet.Packet, now time.Time) bool {
-	k, _, ok := outboundKey(p)
+	k, _, ok := t.outboundKey(p)
 	return ok && t.find(t.inside, k, t.at(now)) != nil
 }
 

@@ -271,6 +271,7 @@ func TestN43InboundNeedsASession(t *testing.T) {
 // Only the gateway host opens flows towards a client.
 func TestN43GatewayHostOpensFlows(t *testing.T) {
 	w := newWorld(t)
+	w.SetHost(gateway, netip.Addr{})
 	for _, b := range [][]byte{tcp(gateway, client4, 40000, 22, syn), udp(gateway, client4, 40000, 9), echo(gateway, client4, 5, true)} {
 		p := parse(t, b)
 		if w.Match(p, w.now) != nil {
@@ -283,6 +284,15 @@ func TestN43GatewayHostOpensFlows(t *testing.T) {
 	w.goes(tcp(client4, gateway, 22, 40000, syn|ack), gateway)
 	w.comes(tcp(gateway, client4, 40000, 22, ack), gateway)
 	w.goes(udp(client4, gateway, 9, 40000), gateway)
+	w.comes(udp(gateway, client4, 40000, 9), gateway)
+	w.dropped(udp(gateway, client4, 40001, 9)) // UDP with the host: exact, too
+	if w.Has(parse(t, udp(client4, gateway, 9, 40001)), w.now) {
+		t.Error("another port of the host is reached")
+	}
+	if w.MatchError(parse(t, icmpError(gateway, client4, 3, udp(client4, gateway, 9, 40000))), w.now) == nil ||
+		w.MatchError(parse(t, icmpError(gateway, client4, 3, udp(client4, gateway, 9, 40001))), w.now) != nil {
+		t.Error("errors are matched without the port")
+	}
 	w.goes(echo(client4, gateway, 5, false), gateway)
 	w.comes(echo(gateway, client4, 5, true), gateway)
 	w.dropped(echo(gateway, client4, 5, false))
@@ -293,8 +303,9 @@ func TestN43GatewayHostOpensFlows(t *testing.T) {
 	if got := w.Accept(parse(t, echo(gateway, client4, 6, false)), w.now); got != NoSession {
 		t.Errorf("echo reply: %v", got)
 	}
+	w.Accept(parse(t, udp(gateway, client4, 40002, 9)), w.now)
 	w.at(time.Minute)
-	if w.Has(parse(t, udp(client4, gateway, 9, 40000)), w.now) {
+	if w.Has(parse(t, udp(client4, gateway, 9, 40002)), w.now) {
 		t.Error("an unanswered flow lives on")
 	}
 }
