@@ -24,12 +24,12 @@ import (
 // up. Run with the race detector.
 func TestRealSockets(t *testing.T) {
 	a, b := realPair(t)
+	devices := [2]*device{a.device.(*device), b.device.(*device)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 2)
 	for _, e := range []*Engine{a, b} {
 		go func() { ended <- e.Run(ctx) }()
 	}
-	devices := [2]*device{a.device.(*device), b.device.(*device)}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for round := range 200 {
 		from, to := devices[0], devices[1]
