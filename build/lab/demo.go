@@ -30,18 +30,19 @@ heard of `+wikiName+`.
 	if s.order.Check {
 		return nil
 	}
-	self := s.order.Self
 	fmt.Fprintf(s.out, `
 Look around, from another terminal:
-  %[1]s shell laptop           then, on the laptop:
-      curl http://%[2]s/            the private wiki, through the tunnel
-      curl http://%[3]s/            a public page, past it
-      dig %[2]s                     the address that stands for the wiki
-      cat /etc/resolv.conf
+  %[1]s shell laptop
+and there:
+  curl http://%[2]s/   the private wiki, through the tunnel
+  curl http://%[3]s/     a public page, past the tunnel
+  dig %[2]s            the addresses that stand for the wiki
+  cat /etc/resolv.conf              who answers that
+Or ask the portal who is online:
   %[1]s shell portal stile-server portal status
 Logs: %[4]s
 Ctrl-C ends it.
-`, self, wikiName, publicSite, s.order.Logs)
+`, s.order.Self, wikiName, publicSite, s.order.Logs)
 	<-s.ctx.Done()
 	return nil
 }

@@ -165,7 +165,9 @@ func TestNothingOutlivesTheLab(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			first.Wait()
+			if err := first.Wait(); err != nil && end.signal != unix.SIGKILL {
+				t.Errorf("after %v: %v; want status 0", end.name, err)
+			}
 			guest.Wait()
 			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(second), Events: unix.POLLIN}}, 5000); n != 1 {
 				t.Errorf("process 1 of the enclosure still runs: %v", err)

@@ -127,7 +127,9 @@ func (c *cli) carryOut(o order) (r result, err error) {
 	if o.Bin, err = c.binaries(); err != nil {
 		return r, err
 	}
-	o.Self = os.Args[0]
+	if o.Self = os.Args[0]; c.LogDir != "" {
+		o.Self += " --log-dir " + c.LogDir
+	}
 	text, err := json.Marshal(o)
 	if err != nil {
 		return r, err

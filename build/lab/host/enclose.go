@@ -63,7 +63,9 @@ func Enclose(c *exec.Cmd) error {
 	if err != nil {
 		pids = ""
 	}
-	err = c.Wait()
+	if err = c.Wait(); c.ProcessState.Success() {
+		err = nil // and not that ctx ended, which only told it to end
+	}
 	if left := living(pids); len(left) > 0 {
 		err = errors.Join(err, fmt.Errorf("processes outlived the lab: %v", left))
 	}
