@@ -17,17 +17,13 @@ import (
 // seal them.
 func (n *Node) Datagram(d core.Datagram, now time.Time) core.Sealed {
 	d.Remote = netip.AddrPortFrom(d.Remote.Addr().Unmap(), d.Remote.Port())
-	if d.Remote.Port() == relayPort && len(d.Payload) > 0 {
-		switch first := d.Payload[0]; {
-		case first >= turn.MinChannel>>8 && first <= turn.MaxChannel>>8:
-			if !n.unwrap(&d, now) {
-				return core.Sealed{}
-			}
-		case first < 4 && ice.IsSTUN(d.Payload):
-			if n.fromRelay(d, now) {
-				return core.Sealed{}
-			}
-		}
+	if len(d.Payload) == 0 {
+		return core.Sealed{}
+	}
+	// The first byte alone tells ChannelData from the rest, so a relay may
+	// listen on any port; peers of the Firezone protocol insist on 3478.
+	if first := d.Payload[0]; first >= turn.MinChannel>>8 && first <= turn.MaxChannel>>8 && !n.unwrap(&d, now) {
+		return core.Sealed{}
 	}
 	if wg.Classify(d.Payload) == wg.Data {
 		return n.sealed(d.Payload)
@@ -65,25 +61,13 @@ func (n *Node) unwrap(d *core.Datagram, now time.Time) bool {
 	return true
 }
 
-// fromRelay reports whether a STUN message was for an allocation, or is from
-// a relay that we gave up.
-func (n *Node) fromRelay(d core.Datagram, now time.Time) bool {
-	r := n.relays.at(d.Remote)
-	if r == nil {
-		return slices.Contains(n.relays.former, d.Remote.Addr())
-	}
-	local := netip.AddrPortFrom(d.Local.Addr().Unmap(), d.Local.Port())
-	if r.allocation.Handle(d.Payload, local, d.Remote, now) {
-		n.touchRelay(r, now)
-	}
-	return true
-}
-
-// control takes what is neither data nor from a relay itself.
+// control takes what is no data.
 func (n *Node) control(d core.Datagram, now time.Time) {
 	d.Local = netip.AddrPortFrom(d.Local.Addr().Unmap().WithZone(""), d.Local.Port())
 	if ice.IsSTUN(d.Payload) {
-		n.check(d, now)
+		if !n.fromRelay(d, now) {
+			n.check(d, now)
+		}
 		return
 	}
 	switch wg.Classify(d.Payload) {
@@ -95,6 +79,19 @@ func (n *Node) control(d core.Datagram, now time.Time) {
 			n.touch(c, now)
 		}
 	}
+}
+
+// fromRelay reports whether a STUN message is from a relay itself, or from one
+// that we gave up.
+func (n *Node) fromRelay(d core.Datagram, now time.Time) bool {
+	r := n.relays.at(d.Remote)
+	if r == nil {
+		return d.Remote.Port() == relayPort && slices.Contains(n.relays.former, d.Remote.Addr())
+	}
+	if r.allocation.Handle(d.Payload, d.Local, d.Remote, now) {
+		n.touchRelay(r, now)
+	}
+	return true
 }
 
 // check takes a connectivity check by our half of its user name, or a response

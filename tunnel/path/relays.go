@@ -12,7 +12,7 @@ import (
 	"stile/tunnel/wire"
 )
 
-// relayPort is the port by which traffic of relays is told apart.
+// relayPort is where relays listen.
 const relayPort = 3478
 
 const (
@@ -203,8 +203,7 @@ func (n *Node) flush(r *relay) {
 
 // mapped turns what a relay saw into candidates.
 func mapped(m turn.Mapped) []ice.Candidate {
-	host := netip.AddrPortFrom(m.Host.Addr().WithZone(""), m.Host.Port())
-	return []ice.Candidate{ice.NewHost(host), ice.NewServerReflexive(m.Addr, host)}
+	return []ice.Candidate{ice.NewHost(m.Host), ice.NewServerReflexive(m.Addr, m.Host)}
 }
 
 // offer gives candidates learnt from r to the connections: addresses on r only
