@@ -149,8 +149,8 @@ func (k *Init) nextSteps(t *terminal) {
 	if host, port, err := net.SplitHostPort(k.Listen); err == nil && k.Cert == "" {
 		next("Put a proxy that does TLS for %s in front of %s", k.URL, net.JoinHostPort(host, port))
 	}
-	api := "wss" + strings.TrimPrefix(k.URL, "https")
-	next("Start a relay on a machine that both sides can reach (UDP port 3478):\nstile-server portal token create --relay%s > relay-token\nstile-server relay --api-url %s%s --token-file relay-token --public-ip4-addr ADDRESS", option, api, trust)
-	next("Start a gateway near the resources:\nstile-server portal token create --gateway Office%s > gateway-token\nsudo env STILE_API_URL=%s stile-server gateway%s --token-file gateway-token", option, api, trust)
+	api := "ws" + strings.TrimPrefix(k.URL, "http") // wss for https
+	next("Make a token for a relay; start that on a machine that both sides can reach (UDP port 3478), with the token in a file:\n(umask 077; stile-server portal token create --relay%s > relay-token)\nstile-server relay --api-url %s%s --token-file relay-token --public-ip4-addr ADDRESS", option, api, trust)
+	next("Make a token for gateways; start one near the resources, with the token in a file of root there:\n(umask 077; stile-server portal token create --gateway Office%s > gateway-token)\nsudo env STILE_API_URL=%s stile-server gateway%s --token-file gateway-token", option, api, trust)
 	next("Sign in as %s at %s/%s", k.Email, k.URL, k.Slug)
 }
