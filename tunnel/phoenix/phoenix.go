@@ -29,7 +29,7 @@ var (
 	// ErrTokenRejected means that the portal refused our token, or ended its
 	// validity. Retrying cannot help: the user must sign in again, and the
 	// stored token is worthless.
-	ErrTokenRejected = errors.New("the portal rejects the token; sign in again")
+	ErrTokenRejected = errors.New("the portal rejects the token")
 	// ErrUnauthorized means that something refused us without blaming the
 	// token, such as a proxy in front of the portal. Keep the token.
 	ErrUnauthorized = errors.New("authentication failed, though not because of the token")

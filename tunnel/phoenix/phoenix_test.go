@@ -91,12 +91,12 @@ func TestChannel(t *testing.T) {
 		{"2.5 disconnect on any topic", `
 			joined
 			{"topic":"phoenix","event":"disconnect","payload":{"reason":"certificate_revoked"},"ref":null} → dropped
-			{"topic":"phoenix","event":"disconnect","payload":{"reason":"token_expired"},"ref":null} → hangup → down → fail the portal rejects the token; sign in again
+			{"topic":"phoenix","event":"disconnect","payload":{"reason":"token_expired"},"ref":null} → hangup → down → fail the portal rejects the token
 			lost`},
 		{"2.5 disconnect before the join", `
 			wait 0s      → dial
 			connected    → write ` + join + `
-			{"topic":"client","event":"disconnect","payload":{"reason":"token_expired"}} → hangup → fail the portal rejects the token; sign in again`},
+			{"topic":"client","event":"disconnect","payload":{"reason":"token_expired"}} → hangup → fail the portal rejects the token`},
 		{"0.3 a broken stream", `
 			joined
 			{"topic":"client","event":"init" → hangup → down → retry ~500ms`},
@@ -124,7 +124,7 @@ func TestChannel(t *testing.T) {
 			later 1000h → retry 1h0m0s`},
 		{"1.6 refusal is final", `
 			wait 0s → dial
-			refused → fail the portal rejects the token; sign in again
+			refused → fail the portal rejects the token
 			wait 1h`},
 		{"2.7 reconnect has no delay", `
 			joined
