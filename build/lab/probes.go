@@ -26,7 +26,7 @@ import (
 // moment it begins to look up the name. Times count from there; zero: not reached.
 type fetched struct {
 	Status               int
-	Body                 string
+	Body                 string        // its beginning
 	Lookup, Connect, TTF time.Duration // name looked up, connected, first byte
 	Total                time.Duration
 	Remote               string // the address connected to
@@ -83,6 +83,9 @@ func (f *fetchCmd) once() (r fetched) {
 	defer response.Body.Close()
 	r.Status = response.StatusCode
 	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	if err == nil {
+		_, err = io.Copy(io.Discard, response.Body)
+	}
 	if r.Body = string(body); err != nil {
 		r.Error = err.Error()
 	}
