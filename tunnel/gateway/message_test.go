@@ -32,7 +32,16 @@ func TestInitConfiguresTheTUN(t *testing.T) {
 	init.IPv4 = c4(9)
 	b.message(init)
 	b.want("another address", "configure 100.64.1.9 fd00:2021:1111::1 [100.64.0.0/11 fd00:2021:1111::/107]")
-	if want := []string{"relays -0 +2", "relays -0 +2", "relays -0 +2"}; !slices.Equal(b.paths.calls, want) {
+	b.slow = true
+	for _, a := range []byte{10, 11, 12} { // one wish at a time, the last one counts
+		init.IPv4 = c4(a)
+		b.message(init)
+	}
+	b.do(func() { b.c.Done(core.Configured{}, b.now) })
+	b.do(func() { b.c.Done(core.Configured{}, b.now) })
+	b.want("many addresses", "configure 100.64.1.10 fd00:2021:1111::1 [100.64.0.0/11 fd00:2021:1111::/107]",
+		"configure 100.64.1.12 fd00:2021:1111::1 [100.64.0.0/11 fd00:2021:1111::/107]")
+	if want := slices.Repeat([]string{"relays -0 +2"}, 6); !slices.Equal(b.paths.calls, want) {
 		t.Errorf("%v, want %v", b.paths.calls, want)
 	}
 }

@@ -391,7 +391,7 @@ func TestN28GoodbyeParks(t *testing.T) {
 		b.send(1, packet.AppendControl(nil, wire.EventGoodbye, nil))
 		b.want("goodbye is not answered")
 		b.lost(tcp(addrA, c4(1), 443, 5000, ack), "dropped: no peer")
-		b.at(test.back)
+		b.now = boot.Add(time.Duration(test.back * float64(time.Second))) // whether timers ran does not count
 		b.grant(1, dns(1, "*.corp.example"), 0)
 		if !test.resumes {
 			b.refused(1, tcp(c4(1), p, 5000, 443, ack), "dropped: no binding", "to client 1: error 3/13 100.96.1.1 → 100.64.1.1")
