@@ -32,9 +32,10 @@ func Logger(level, format string) *slog.Logger {
 // program to stop. A second request ends the program at once. free gives the
 // signals back.
 func UntilStopped(parent context.Context) (ctx context.Context, free context.CancelFunc) {
-	ctx, free = signal.NotifyContext(parent, stopSignals...)
-	context.AfterFunc(ctx, free)
-	return ctx, free
+	ctx, cancel := context.WithCancel(parent) // its end is no error: the cause is plainly that it was cancelled
+	told, forget := signal.NotifyContext(ctx, stopSignals...)
+	context.AfterFunc(told, func() { forget(); cancel() })
+	return ctx, cancel
 }
 
 // Ready tells systemd, if it started us as a notifying service, that we do
