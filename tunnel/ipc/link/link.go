@@ -1,0 +1,93 @@
+// Package link connects the programs of logged-in users with the tunnel service
+// over a local socket: the service's end, a [Server], and a program's end, a
+// [Client]. What they say is package ipc.
+//
+// The session belongs to the service. A program that leaves, also in the middle
+// of a command, ends nothing; any number of them may watch.
+//
+// Everybody on the machine may connect, because only the service can tell a
+// caller what to do to be let in; who is not let in is told so and hears
+// nothing else. The kernel says who a caller is.
+package link
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"time"
+
+	"stile/platform/dirs"
+	"stile/platform/ipcsock"
+	"stile/tunnel/ipc"
+)
+
+// Socket is where the service listens.
+var Socket = filepath.Join(dirs.Run, "tunnel.sock")
+
+// Group is the name of the group whose members may control the service.
+const Group = "stile"
+
+// A Caller is the process at the other end, as the kernel knows it.
+type Caller = ipcsock.Peer
+
+// A Service acts on commands and says how it is. Its methods are called from
+// several goroutines.
+type Service interface {
+	// Handle acts on a command. It returns when State tells of it; that is
+	// when the wish is known, not when it has come true. An *ipc.Problem is
+	// shown to the user as it is; any other error is logged, and the user
+	// learns that there was one. ctx ends when the service stops, not when the
+	// caller leaves.
+	Handle(ctx context.Context, from Caller, c ipc.Command) error
+	// State returns the whole state, which nobody changes afterwards. It is
+	// called when somebody connects, after Server.Changed and each second while
+	// somebody watches.
+	State() ipc.State
+}
+
+// Listen makes the socket. The error is ipcsock.ErrInUse if another service
+// runs there.
+func Listen(path string) (net.Listener, error) { return ipcsock.Listen(path, 0o666) }
+
+// Times that protect either end from the other.
+const (
+	greetTime = 5 * time.Second  // a program waits for the greeting (spec desktop-client.md 3.4)
+	frameTime = 10 * time.Second // from the first byte of a frame to its last
+	writeTime = 5 * time.Second  // a frame has to be taken off our hands
+)
+
+// readFrame reads the body of a frame. There is no limit to the wait for its
+// first byte; from then on it has to be complete within frameTime. The result
+// is io.EOF if the other end hung up between frames.
+func readFrame(conn net.Conn, r *bufio.Reader, limit int) ([]byte, error) {
+	if _, err := r.Peek(1); err != nil {
+		return nil, err
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(frameTime)); err != nil {
+		return nil, err
+	}
+	defer conn.SetReadDeadline(time.Time{})
+	var header [ipc.HeaderLen]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return nil, whole(err)
+	}
+	n, err := ipc.BodyLen(header, limit)
+	if err != nil {
+		return nil, err
+	}
+	body := make([]byte, n)
+	_, err = io.ReadFull(r, body)
+	return body, whole(err)
+}
+
+// whole turns the end of the stream within a frame into another error than the
+// end between two of them.
+func whole(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

@@ -1,0 +1,259 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"stile/platform/ipcsock"
+	"stile/tunnel/ipc"
+)
+
+// How many programs may be connected at a time. Root's are kept free, so that
+// no user can lock the administrator out.
+const (
+	maxPerUser = 16
+	maxUsers   = 48 // all users but root together
+	maxRoot    = 16
+)
+
+const (
+	stateGap     = 250 * time.Millisecond // between two states
+	refreshEvery = time.Second            // byte counts and the like, while somebody watches
+	partingTime  = 200 * time.Millisecond // for a goodbye
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	Service Service
+	Version string // of the service, for people
+	Group   string // whose members may control it besides root; "": Group
+	Log     *slog.Logger
+}
+
+// A Server lets programs watch and control a Service.
+type Server struct {
+	Config
+	changed chan struct{} // holds one: there is something new to tell
+
+	// What would fill the log is logged some of the times.
+	refused, unshown rate.Sometimes
+
+	mu      sync.Mutex // guards what follows
+	readers map[*reader]struct{}
+	users   map[uint32]int // connections by user ID
+	serial  uint64         // of the latest snapshot that was begun
+}
+
+// New returns a Server that Run brings to life.
+func New(c Config) *Server {
+	if c.Group == "" {
+		c.Group = Group
+	}
+	return &Server{
+		Config: c, changed: make(chan struct{}, 1),
+		readers: map[*reader]struct{}{}, users: map[uint32]int{},
+		refused: rate.Sometimes{First: 3, Interval: 10 * time.Second}, unshown: rate.Sometimes{First: 1, Interval: time.Minute},
+	}
+}
+
+// Changed tells that State would say something new. It never waits, and costs
+// nothing while nobody watches; changes in quick succession become one.
+func (s *Server) Changed() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Run serves programs that connect to l until ctx ends, which is no error. It
+// closes l, tells everybody goodbye and waits until they are gone.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var g sync.WaitGroup
+	defer g.Wait()
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	g.Go(func() { s.publish(ctx) })
+	for {
+		conn, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("local socket: %w", err)
+		case err != nil: // out of files, most likely: others may be freed
+			s.Log.Warn("a local connection could not be taken", "error", err)
+			pause(ctx, 100*time.Millisecond)
+			continue
+		}
+		r, refusal := s.admit(conn)
+		if refusal != nil {
+			refuse(conn, refusal)
+			continue
+		}
+		g.Go(func() {
+			defer s.leave(r)
+			r.serve(ctx)
+		})
+	}
+}
+
+// admit decides whether the caller at conn may stay.
+func (s *Server) admit(conn net.Conn) (*reader, *ipc.Problem) {
+	caller, err := ipcsock.Caller(conn)
+	if err != nil {
+		s.Log.Warn("a local caller could not be identified", "error", err)
+		return nil, ipc.Problemf(ipc.NotAllowed, "The service could not find out who you are, so that it does not let you in.")
+	}
+	if !s.allowed(conn, caller) {
+		s.refused.Do(func() {
+			s.Log.Info("a local caller was refused", "uid", caller.UID, "gid", caller.GID, "pid", caller.PID)
+		})
+		return nil, ipc.Problemf(ipc.NotAllowed, "You may not control Stile on this machine. Use sudo, or ask an administrator to run once: %s", s.admission(caller))
+	}
+	r := s.join(conn, caller)
+	if r == nil {
+		return nil, ipc.Problemf(ipc.Busy, "Too many programs are connected to the service. Close some of them and try again.")
+	}
+	return r, nil
+}
+
+// allowed: root, whoever runs the service, and the members of the group.
+func (s *Server) allowed(conn net.Conn, c Caller) bool {
+	return c.UID == 0 || int64(c.UID) == int64(os.Geteuid()) || ipcsock.Member(conn, c, s.Group)
+}
+
+// admission is the command that lets a caller in.
+func (s *Server) admission(c Caller) string {
+	name := "YOUR-USER-NAME"
+	if u, err := user.LookupId(strconv.FormatUint(uint64(c.UID), 10)); err == nil {
+		name = u.Username
+	}
+	command := fmt.Sprintf("sudo usermod -aG %s %s", s.Group, name)
+	if _, err := user.LookupGroup(s.Group); err != nil {
+		command = fmt.Sprintf("sudo groupadd -r %s && %s", s.Group, command)
+	}
+	return command
+}
+
+// join counts a caller in; the result is nil if there are too many.
+func (s *Server) join(conn net.Conn, c Caller) *reader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	root, all := s.users[0], len(s.readers)
+	if c.UID == 0 && root >= maxRoot || c.UID != 0 && (s.users[c.UID] >= maxPerUser || all-root >= maxUsers) {
+		return nil
+	}
+	r := newReader(s, conn, c)
+	s.readers[r] = struct{}{}
+	s.users[c.UID]++
+	return r
+}
+
+func (s *Server) leave(r *reader) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.readers, r)
+	if s.users[r.caller.UID]--; s.users[r.caller.UID] == 0 {
+		delete(s.users, r.caller.UID)
+	}
+}
+
+// refuse says why and hangs up. The words fit into the buffer of a socket that
+// nobody has written to, so that this does not wait for the caller.
+func refuse(conn net.Conn, why *ipc.Problem) {
+	defer conn.Close()
+	frame, err := ipc.AppendMessage(nil, ipc.Message{Goodbye: why})
+	if err == nil && conn.SetWriteDeadline(time.Now().Add(partingTime)) == nil {
+		conn.Write(frame)
+	}
+}
+
+// A snapshot is an encoded State. Serials grow with the time at which it was
+// begun.
+type snapshot struct {
+	serial uint64
+	frame  []byte // not changed any more
+}
+
+// begin returns the serial of something that begins now.
+func (s *Server) begin() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serial++
+	return s.serial
+}
+
+// snapshot asks for the state. If that fails, the tunnel is more important than
+// those who watch it: they keep what they have.
+func (s *Server) snapshot() (taken snapshot, ok bool) {
+	defer func() {
+		if what := recover(); what != nil {
+			s.unshown.Do(func() { s.Log.Error("the state could not be taken", "panic", what, "stack", string(debug.Stack())) })
+			ok = false
+		}
+	}()
+	serial := s.begin()
+	state := s.Service.State()
+	frame, err := ipc.AppendMessage(nil, ipc.Message{State: &state})
+	if err != nil {
+		s.unshown.Do(func() { s.Log.Error("the state cannot be shown", "error", err) })
+	}
+	return snapshot{serial, frame}, err == nil
+}
+
+// publish tells everybody what is new, at most every stateGap, and looks for
+// something new every refreshEvery while anybody watches.
+func (s *Server) publish(ctx context.Context) {
+	for ctx.Err() == nil {
+		readers := s.watching()
+		var refresh <-chan time.Time
+		if len(readers) > 0 {
+			if news, ok := s.snapshot(); ok {
+				for _, r := range readers {
+					r.offer(news)
+				}
+			}
+			pause(ctx, stateGap)
+			refresh = time.After(refreshEvery - stateGap)
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.changed:
+		case <-refresh:
+		}
+	}
+}
+
+func (s *Server) watching() []*reader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*reader, 0, len(s.readers))
+	for r := range s.readers {
+		list = append(list, r)
+	}
+	return list
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
