@@ -230,11 +230,25 @@ func TestTheLabTellsWhatItCannotDo(t *testing.T) {
 		{[]string{"run", "nosuch"}, `no scenario "nosuch": see lab list`},
 		{[]string{"bench", "world"}, `no benchmark "world": see lab list`},
 		{[]string{"shell", "laptop"}, "no lab runs here"},
+		{[]string{"demo", "--bin-dir", t.TempDir(), "--check"}, "build it with make build, or say where it is with --bin-dir"},
 	} {
 		c := lab(t, t.TempDir(), row.args...)
 		out, err := c.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), row.says) {
 			t.Errorf("lab %v: got %q, %v; want an error that says %q", row.args, out, err, row.says)
+		}
+	}
+}
+
+// A user without an entry in the user namespace may not make another: it is the
+// refusal that is easiest to get.
+func TestARefusalSaysWhatFailedAndThatRootHelps(t *testing.T) {
+	c := lab(t, t.TempDir(), "run", "up", "--json")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}
+	out, err := c.Output()
+	for _, want := range []string{`"ok":false`, "start a process in new namespaces", "operation not permitted", "run the lab as root"} {
+		if err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("got %q, %v; want an error that says %q", out, err, want)
 		}
 	}
 }
