@@ -183,7 +183,7 @@ func (w *world) transfer(t testing.TB, size int64) {
 	var c net.Conn
 	w.in(t, 1, func() (err error) { l, err = net.Listen("tcp4", "10.9.0.2:5001"); return err })
 	defer l.Close()
-	w.in(t, 0, func() (err error) { c, err = net.DialTimeout("tcp4", "10.9.0.2:5001", 10*time.Second); return err })
+	w.in(t, 0, func() (err error) { c, err = net.DialTimeout("tcp4", "10.9.0.2:5001", 30*time.Second); return err })
 	var sending sync.WaitGroup
 	sending.Go(func() {
 		defer c.Close()
