@@ -1,0 +1,252 @@
+// Package signin is one sign-in with the user's browser: which address to open,
+// and what may be believed of what comes back (spec portal.md 6.1, 6.2).
+//
+// The token consists of two halves. The nonce is made here and known to the
+// program and to the sign-in page; the fragment comes back from the portal by
+// way of the browser's address bar and history. Neither is worth anything
+// without the other. The state proves that an answer is one to our question.
+package signin
+
+import (
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"stile/tunnel/ipc"
+)
+
+// Why an answer is not taken. Explain says it to the user.
+var (
+	// ErrForged: not an answer to this sign-in. The sign-in goes on, or any web
+	// page could end it.
+	ErrForged = errors.New("answer to another sign-in")
+	// ErrRepeated: the answer was taken before. All is well.
+	ErrRepeated = errors.New("answer taken before")
+	// ErrLate: the program gave the sign-in up.
+	ErrLate = errors.New("sign-in given up")
+	// ErrIncomplete: no portal answers like that. The sign-in goes on.
+	ErrIncomplete = errors.New("not the answer of a portal")
+)
+
+// Explain is what the browser shows when Finish returned err.
+func Explain(err error) string {
+	switch err {
+	case nil:
+		return "You are signed in. You can close this page."
+	case ErrRepeated:
+		return "You are signed in already. You can close this page."
+	case ErrForged:
+		return "This does not belong to the sign-in that the program waits for. If you started more than one, use the page that was opened last."
+	case ErrLate:
+		return "The program does not wait for this sign-in any more. Start again from the program."
+	}
+	return "This is not the answer of a portal. Start again from the program."
+}
+
+// callbackHost is the host of the address that portals send applications to
+// (spec portal.md 6.1, step 5).
+const callbackHost = "handle_client_sign_in_callback"
+
+const (
+	maxCallback = 16 << 10 // bytes of an address
+	maxActor    = 200      // bytes of a name
+)
+
+// Options say where to sign in and where the answer shall go.
+type Options struct {
+	Base    string // address of the sign-in pages, "https://portal.example.net"
+	Account string // slug; "": the portal knows or asks
+	// Redirect is where the browser takes the answer:
+	// "http://127.0.0.1:PORT/PATH", or "" for the application's URL scheme.
+	// Portals other than ours only know the second.
+	Redirect string
+}
+
+// An Attempt is one sign-in, from opening the browser to the first right
+// answer.
+type Attempt struct {
+	url          string
+	redirect     *url.URL // nil: URL scheme
+	nonce, state string   // 64 lower-case hexadecimal characters each
+	over         error    // ErrRepeated or ErrLate; nil: waiting
+}
+
+// A Result is what a sign-in yields. Account and Actor are for people to see,
+// and "" when the portal did not tell; they fit into an ipc.SignIn.
+type Result struct {
+	Token          ipc.Secret
+	Account, Actor string
+}
+
+// Begin starts a sign-in. random is crypto/rand's reader.
+func Begin(o Options, random io.Reader) (*Attempt, error) {
+	page, err := address(o.Base, o.Account)
+	if err != nil {
+		return nil, err
+	}
+	var b [64]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return nil, fmt.Errorf("begin to sign in: %w", err)
+	}
+	a := &Attempt{nonce: hex.EncodeToString(b[:32]), state: hex.EncodeToString(b[32:])}
+	query := url.Values{"as": {"gui-client"}, "nonce": {a.nonce}, "state": {a.state}}
+	if o.Redirect != "" {
+		if a.redirect, err = url.Parse(o.Redirect); err != nil {
+			return nil, fmt.Errorf("begin to sign in: %w", err)
+		}
+		query.Set("redirect_uri", o.Redirect)
+	}
+	page.RawQuery = query.Encode()
+	a.url = page.String()
+	return a, nil
+}
+
+// URL is the address to open in a browser. It holds the nonce: show it to
+// nobody but the user.
+func (a *Attempt) URL() string { return a.url }
+
+// Finish takes an answer: the whole address that the browser was led to. The
+// first right one ends the attempt. The error is one of the above.
+func (a *Attempt) Finish(callback string) (Result, error) {
+	values, err := a.answer(callback)
+	if err != nil {
+		return Result{}, err
+	}
+	if subtle.ConstantTimeCompare([]byte(values["state"][0]), []byte(a.state)) != 1 {
+		return Result{}, ErrForged
+	}
+	if a.over != nil {
+		return Result{}, a.over
+	}
+	fragment := values["fragment"][0]
+	if fragment == "" {
+		return Result{}, ErrIncomplete
+	}
+	token, err := ipc.ParseToken(a.nonce + fragment)
+	if err != nil {
+		return Result{}, ErrIncomplete
+	}
+	a.over = ErrRepeated
+	r := Result{Token: token, Actor: line(values["actor_name"][0])}
+	if slug := values["account_slug"][0]; ipc.IsSlug(slug) {
+		r.Account = slug
+	}
+	return r, nil
+}
+
+// Cancel gives the attempt up. Nothing that comes later is taken.
+func (a *Attempt) Cancel() {
+	if a.over == nil {
+		a.over = ErrLate
+	}
+}
+
+// answer returns the parameters of a callback to the right place that has all
+// it needs, each once.
+func (a *Attempt) answer(callback string) (url.Values, error) {
+	if len(callback) > maxCallback {
+		return nil, ErrIncomplete
+	}
+	u, err := url.Parse(callback)
+	if err != nil || u.User != nil || !a.leadsHere(u) {
+		return nil, ErrIncomplete
+	}
+	values, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, ErrIncomplete
+	}
+	for _, key := range []string{"account_slug", "actor_name", "fragment", "state"} {
+		if len(values[key]) != 1 {
+			return nil, ErrIncomplete
+		}
+	}
+	return values, nil
+}
+
+// leadsHere checks where a callback went. The scheme is the desktop's business:
+// it led here.
+func (a *Attempt) leadsHere(u *url.URL) bool {
+	if a.redirect == nil {
+		return u.Host == callbackHost && (u.Path == "" || u.Path == "/")
+	}
+	return u.Scheme == a.redirect.Scheme && u.Host == a.redirect.Host && u.Path == a.redirect.Path
+}
+
+// Page returns the address of a page that shows the user a token to copy, for a
+// browser that cannot lead back to the program.
+func Page(base, account string) (string, error) {
+	u, err := address(base, account)
+	if err != nil {
+		return "", err
+	}
+	u.RawQuery = "as=headless-client"
+	return u.String(), nil
+}
+
+// Paste takes the token that such a page shows.
+func Paste(text string) (Result, error) {
+	if strings.Contains(text, "://") {
+		return Result{}, errors.New("this is an address, not the token: open it in a browser, sign in, and copy the token that the page shows")
+	}
+	token, err := ipc.ParseToken(text)
+	return Result{Token: token}, err
+}
+
+// Base derives the address of the sign-in pages from that of the portal for
+// programs, such as "wss://portal.example.net": our portal has both in one
+// place.
+func Base(portal string) (string, error) {
+	u, err := url.Parse(portal)
+	if err != nil || u.Host == "" {
+		return "", fmt.Errorf("%q is not the address of a portal", portal)
+	}
+	switch u.Scheme {
+	case "wss":
+		u.Scheme = "https"
+	case "ws":
+		u.Scheme = "http"
+	}
+	return u.String(), nil
+}
+
+// address checks base and puts the account below it.
+func address(base, account string) (*url.URL, error) {
+	u, err := url.Parse(base)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
+		return nil, fmt.Errorf("%q is not an address to sign in at: it should look like https://portal.example.net", base)
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, fmt.Errorf("%q is not protected by TLS: everybody on the way could read your password. Use the portal's https:// address", base)
+	case account != "" && !ipc.IsSlug(account):
+		return nil, fmt.Errorf("%q is not the short name of an account", account)
+	}
+	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/")+"/"+account, ""
+	return u, nil
+}
+
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// line makes one line of text that can be shown out of s.
+func line(s string) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s))
+	for len(s) > maxActor {
+		_, size := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-size]
+	}
+	return s
+}
