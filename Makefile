@@ -2,6 +2,7 @@
 
 SHELL   := /bin/bash
 OUT     := build/out
+BIN     := $(OUT)/bin
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 VERSION := $(shell sed -n 's/^.*Version = "\(.*\)"/\1/p' build/stamp/stamp.go)
 LDFLAGS := -s -w -X stile/build/stamp.Commit=$(COMMIT)
@@ -15,12 +16,12 @@ STAGE   := build/stage.sh
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t12
 
-build: ## build the products and the lab into build/out
-	@mkdir -p $(OUT)
-	$(GOBUILD) -o $(OUT)/ $(PRODUCTS) ./build/lab
+build: ## build the products and the lab into build/out/bin
+	@mkdir -p $(BIN)
+	$(GOBUILD) -o $(BIN)/ $(PRODUCTS) ./build/lab
 
 demo: build ## a small internet on this machine, and a private resource reached by name (CHECK=1: prove it and exit)
-	$(OUT)/lab demo $(if $(CHECK),--check)
+	$(BIN)/lab demo $(if $(CHECK),--check)
 
 test: unit e2e ## all tests: units with the race detector, then real programs in the lab
 
@@ -28,7 +29,7 @@ unit: ## unit, property, fuzz-corpus and simulation tests
 	@$(STAGE) unit go test -race -timeout 9m ./...
 
 e2e: build ## real processes, TUN devices and kernels in network namespaces
-	@$(STAGE) e2e $(OUT)/lab run world direct nat-direct cidr --json
+	@$(STAGE) e2e $(BIN)/lab run world direct nat-direct cidr --json
 
 check: ## gofmt, vet, staticcheck, layers
 	@$(STAGE) gofmt build/gofmt.sh
@@ -41,7 +42,7 @@ cross: ## compile the products for every system
 
 bench: build ## benchmarks, each beside a baseline in the same run
 	go test -run '^$$' -bench . -benchmem ./tunnel/... ./platform/...
-	$(OUT)/lab bench throughput --json
+	$(BIN)/lab bench throughput --json
 
 fuzz: ## every fuzz target for FUZZTIME (default 30s) each
 	build/fuzz.sh $${FUZZTIME:-30s}

@@ -18,10 +18,6 @@ const (
 	// batchSize is how many packets a reader should be ready for: two of the
 	// largest frames.
 	batchSize = 128
-
-	// queueLen is the device's transmit queue in packets (spec client-dns.md
-	// 23.1).
-	queueLen = 10_000
 )
 
 // Device is a TUN device. One goroutine may read at a time; writing is safe
@@ -137,25 +133,20 @@ func setOffloads(fd int) Offloads {
 	return Offloads{TCP: unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp) == nil}
 }
 
-// setLink sets MTU and queue length.
+// setLink sets the MTU. The rest of the link is platform/route's.
 func setLink(name string, mtu int) error {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(s)
-	for _, o := range []struct {
-		call  uint
-		value int
-	}{{unix.SIOCSIFMTU, mtu}, {unix.SIOCSIFTXQLEN, queueLen}} {
-		request, err := unix.NewIfreq(name)
-		if err != nil {
-			return err
-		}
-		request.SetUint32(uint32(o.value))
-		if err := unix.IoctlIfreq(s, o.call, request); err != nil {
-			return fmt.Errorf("set MTU %d and queue length %d: %w", mtu, queueLen, err)
-		}
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	request.SetUint32(uint32(mtu))
+	if err := unix.IoctlIfreq(s, unix.SIOCSIFMTU, request); err != nil {
+		return fmt.Errorf("set MTU %d: %w", mtu, err)
 	}
 	return nil
 }

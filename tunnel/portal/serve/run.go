@@ -34,7 +34,7 @@ type Options struct {
 	Ready  func(addrs []net.Addr) // called when all listeners accept; may be nil
 }
 
-// Run runs a portal until ctx ends or something breaks, and returns which. It
+// Run runs a portal until ctx ends, which is no error, or something breaks. It
 // leaves nothing running.
 func Run(ctx context.Context, o Options) (err error) {
 	c, err := readConfig(o.Config, id.Account{}) // for the place of the store, which knows the account
@@ -67,6 +67,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	told := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var g sync.WaitGroup
@@ -83,5 +84,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		o.Ready(addrs)
 	}
 	cancel(s.serve(ctx, c, sockets))
+	if told.Err() != nil {
+		return nil // asked to stop
+	}
 	return context.Cause(ctx)
 }

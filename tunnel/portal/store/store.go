@@ -19,7 +19,7 @@ import (
 	"path/filepath"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite"
 
 	"stile/tunnel/id"
 )
@@ -34,6 +34,19 @@ var (
 	// ErrExists means that the e-mail address is taken.
 	ErrExists = errors.New("exists already")
 )
+
+// The first to open a new store switches its journal, for which SQLite does not
+// wait until another process has done the same.
+const (
+	busyTime  = 5 * time.Second
+	busyPause = 20 * time.Millisecond
+)
+
+func isBusy(err error) bool {
+	const busy = 5 // SQLITE_BUSY, in the low byte of extended codes
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == busy
+}
 
 // A Store is open until Close. It may be used by many goroutines.
 type Store struct {
@@ -67,7 +80,11 @@ func Open(dir string) (*Store, error) {
 	}
 	db.SetMaxOpenConns(1) // SQLite has one writer; one connection spares every "locked"
 	s := &Store{db: db, now: time.Now, busy: make(chan struct{}, hashers)}
-	if err := s.migrate(); err != nil {
+	err = s.migrate()
+	for end := s.now().Add(busyTime); isBusy(err) && s.now().Before(end); err = s.migrate() {
+		time.Sleep(busyPause)
+	}
+	if err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open the store %s: %w", path, err)
 	}

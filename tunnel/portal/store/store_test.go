@@ -38,6 +38,25 @@ func TestAccountIsMadeOnce(t *testing.T) {
 	}
 }
 
+func TestManyOpenANewStoreAtOnce(t *testing.T) {
+	for range 5 {
+		dir := t.TempDir()
+		result := make(chan error, 8)
+		for range cap(result) {
+			go func() {
+				s, err := Open(dir)
+				if err == nil {
+					err = s.Close()
+				}
+				result <- err
+			}()
+		}
+		for range cap(result) {
+			must(t, <-result)
+		}
+	}
+}
+
 func TestNewerStoreIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
