@@ -58,7 +58,7 @@ func (c *Core) forward(k *client, p packet.Packet, now time.Time) counter {
 	case !k.is(p.Src()):
 		return dropSpoofed
 	case p.IsICMPError():
-		return dropErrorOut
+		return k.forwardError(p, now)
 	case dst == c.own4, dst == c.own6:
 		if !c.serves(p) && !k.nat.Has(p, now) {
 			return dropHost
@@ -71,6 +71,20 @@ func (c *Core) forward(k *client, p packet.Packet, now time.Time) counter {
 	if verdict := k.nat.Out(p, now); verdict != nat.Forward {
 		return fromNAT[verdict]
 	}
+	return passed
+}
+
+// forwardError passes on a client's ICMP error about a packet of one of its
+// sessions, as long as that is authorized; filters do not apply (N36).
+func (k *client) forwardError(p packet.Packet, now time.Time) counter {
+	s := k.nat.MatchErrorOut(p, now)
+	if s == nil {
+		return dropErrorOut
+	}
+	if addr, _ := s.Proxied(); !k.reaches(addr, now) {
+		return dropExpired
+	}
+	k.nat.OutError(s, p)
 	return passed
 }
 

@@ -40,7 +40,7 @@ func TestInboundOrder(t *testing.T) {
 	b.refused(1, udp(src, addr("224.0.0.251"), 5353, 5353), "dropped: multicast")
 	b.refused(1, udp(c6(1), addr("ff02::fb"), 5353, 5353), "dropped: multicast")
 	b.refused(9, udp(src, addrA, 5000, 53), "messages replayed or of no connection")
-	b.refused(1, icmpError(src, p, 3, 1, udp(p, src, 443, 5000)), "dropped: icmp error of a client")
+	b.refused(1, icmpError(src, p, 3, 1, udp(p, src, 443, 5000)), "dropped: icmp-unmatched, of a client")
 	b.refused(1, udp(c4(2), addrA, 5000, 53), "dropped: spoofed source") // N42: not even an error
 	b.refused(1, udp(c4(1), c4(2), 5000, 53), "dropped: not allowed", "to client 1: error 3/13 100.64.1.2 → 100.64.1.1")
 	b.refused(1, udp(c4(1), addr("100.100.111.1"), 5000, 53), "dropped: not allowed", "to client 1: error 3/13 100.100.111.1 → 100.64.1.1")
@@ -256,6 +256,23 @@ func TestErrorsReachTheClient(t *testing.T) {
 	b.lost(icmpError(router, c4(1), 11, 0, tcp(c4(1), addrA, 5002, 443, syn)), "dropped: icmp-unmatched")
 	b.paths.down[id.PeerOf(who(1))] = true
 	b.lost(icmpError(router, c4(1), 11, 0, direct), "dropped: not connected")
+}
+
+// N36: the resource hears that a packet of its did not arrive.
+func TestErrorsOfTheClient(t *testing.T) {
+	b := newBench(t)
+	b.grant(1, cidr(9, "192.0.2.0/24"), 0)
+	b.grant(1, dns(2, "*.corp.example", tcpOnly(443), wire.Filter{Protocol: wire.UDP}), 100)
+	b.name(1, 2, "wiki.corp.example", proxies(1), addrB)
+	p := proxies(1)[0]
+	b.passes(1, udp(c4(1), p, 5000, 0), addrB)
+	in := b.arrives(udp(addrB, c4(1), 0, 5000), p)
+	e := icmpError(c4(1), p, 3, 3, in.Bytes())
+	if got := b.passes(1, e, addrB); !bytes.Equal(got.Payload(), udp(addrB, c4(1), 0, 5000)) {
+		t.Errorf("quote % x", got.Payload())
+	}
+	b.at(100)
+	b.refused(1, e, "dropped: expired authorization") // and no error about an error
 }
 
 // N52: each packet that goes in comes out or is counted, once.

@@ -58,7 +58,7 @@ const (
 var counterNames = [numCounters]string{
 	dropBadFlags:     "dropped: bad flags",
 	dropErrorIn:      "dropped: icmp-unmatched",
-	dropErrorOut:     "dropped: icmp error of a client",
+	dropErrorOut:     "dropped: icmp-unmatched, of a client",
 	dropExhausted:    "dropped: exhausted",
 	dropExpired:      "dropped: expired authorization",
 	dropFamily:       "dropped: family",

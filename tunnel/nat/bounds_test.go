@@ -45,6 +45,76 @@ func TestN28UselessBindingsAreFreed(t *testing.T) {
 	}
 }
 
+// What goes first when the table is full, one class after the other; none of
+// the last two lines may.
+func TestN47Eviction(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	tcpTo := func(port uint16) []byte { return tcp(client4, p4(foo, 0), port, 443, ack) }
+	idle := []func(){
+		func() { w.handshake(4000, p4(foo, 0), addrA) }, // established, idle for 2 h 4 min
+		func() { // half closed, idle
+			w.handshake(4001, p4(foo, 0), addrA)
+			w.comes(tcp(addrA, client4, 443, 4001, fin|ack), p4(foo, 0))
+		},
+	}
+	for _, f := range idle {
+		f()
+	}
+	w.at(2*time.Hour + 2*time.Minute)
+	w.goes(udp(client4, p4(foo, 0), 4002, 53), addrA) // UDP, idle for two minutes
+	w.comes(udp(addrA, client4, 53, 4002), p4(foo, 0))
+	w.at(2*time.Hour + 4*time.Minute - time.Second)
+	w.comes(tcp(addrA, client4, 443, 4001, ack), p4(foo, 0))
+	w.at(2*time.Hour + 4*time.Minute)
+	w.goes(echo(client4, p4(foo, 0), 4003, true), addrA) // echo
+	w.comes(echo(addrA, client4, 4003, false), p4(foo, 0))
+	w.goes(tcp(client4, p4(foo, 0), 4004, 443, syn), addrA) // no answer yet
+	w.handshake(4005, p4(foo, 0), addrA)                    // closed
+	w.goes(tcp(client4, p4(foo, 0), 4005, 443, rst), addrA)
+	w.handshake(4006, p4(foo, 0), addrA)              // established, active
+	w.goes(udp(client4, p4(foo, 0), 4007, 53), addrA) // UDP, active
+	w.comes(udp(addrA, client4, 53, 4007), p4(foo, 0))
+
+	w.maxSessions = w.Len()
+	gone := func(b []byte) bool { return !w.Has(parse(t, b), w.now) }
+	order := [][]byte{tcpTo(4005), tcpTo(4004), echo(client4, p4(foo, 0), 4003, true), udp(client4, p4(foo, 0), 4002, 53), tcpTo(4000)}
+	for n, next := range order {
+		if gone(next) {
+			t.Fatalf("%d went too early", n)
+		}
+		w.handshake(5000+uint16(n), p4(foo, 0), addrA)
+		if !gone(next) {
+			t.Fatalf("%d did not go", n)
+		}
+	}
+	w.out(tcp(client4, p4(foo, 0), 6000, 443, syn), Exhausted)
+	for _, stays := range [][]byte{tcpTo(4001), tcpTo(4006), udp(client4, p4(foo, 0), 4007, 53)} {
+		if gone(stays) {
+			t.Errorf("%x is gone", stays)
+		}
+	}
+	w.at(2*time.Hour + 5*time.Minute)
+	w.handshake(6000, p4(foo, 0), addrA) // in place of the UDP session, idle for a minute
+	w.handshake(6001, p4(foo, 0), addrA) // and of the half closed one
+	if !gone(udp(client4, p4(foo, 0), 4007, 53)) || !gone(tcpTo(4001)) {
+		t.Error("idle sessions are still there")
+	}
+}
+
+// S18: full of established connections; when one ends, the next one fits.
+func TestFullOfConnections(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	for n := range maxSessions {
+		w.handshake(1024+uint16(n), p4(foo, 0), addrA)
+	}
+	w.out(tcp(client4, p4(foo, 0), 40000, 443, syn), Exhausted)
+	w.goes(tcp(client4, p4(foo, 0), 2000, 443, fin|ack), addrA)
+	w.comes(tcp(addrA, client4, 443, 2000, fin|ack), p4(foo, 0))
+	w.handshake(40000, p4(foo, 0), addrA)
+}
+
 func TestOldestNamesMakeRoom(t *testing.T) {
 	w := newWorld(t)
 	name := func(n int) []netip.Addr {

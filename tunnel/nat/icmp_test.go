@@ -131,6 +131,76 @@ func TestN35ErrorsOfDirectTraffic(t *testing.T) {
 	}
 }
 
+// The other way round: what the resource sees is about the packet that it
+// sent.
+func TestN36ErrorsOfTheClient(t *testing.T) {
+	tests := []struct {
+		name     string
+		sent     []byte
+		received func(outside uint16) []byte
+	}{
+		{"TCP", tcp(client4, p4(foo, 0), 5000, 443, syn), func(o uint16) []byte { return tcp(addrA, client4, 443, o, syn|ack) }},
+		{"UDP", udp(client4, p4(foo, 0), 5000, 53), func(o uint16) []byte { return udp(addrA, client4, 54, o) }},
+		{"echo", echo(client4, p4(foo, 0), 5000, true), func(o uint16) []byte { return echo(addrA, client4, o, false) }},
+		{"UDP over IPv6", udp(client6, p6(foo, 0), 5000, 53), func(o uint16) []byte { return udp(addrD, client6, 53, o) }},
+		{"UDP without translation", udp(client4, addrC, 5000, 53), func(o uint16) []byte { return udp(addrC, client4, 53, o) }},
+	}
+	for _, test := range tests {
+		w := newWorld(t)
+		w.announce("foo", foo, addrA, addrD)
+		for _, taken := range [][]byte{tcp(client4, addrA, 5000, 443, syn), udp(client4, addrA, 5000, 1), echo(client4, addrA, 5000, true), udp(client6, addrD, 5000, 1)} {
+			w.out(taken, Forward) // so that the outside id differs
+		}
+		out := w.out(clone(test.sent), Forward)
+		outside := out.SrcPort()
+		if id, _, ok := out.Echo(); ok {
+			outside = id
+		}
+		received := test.received(outside)
+		in := parse(t, clone(received))
+		w.In(w.Match(in, w.now), in, w.now)
+		p := parse(t, icmpError(in.Dst(), in.Src(), map[bool]byte{true: 3, false: 1}[in.Version() == 4], in.Bytes()))
+		s := w.MatchErrorOut(p, w.now)
+		if s == nil {
+			t.Fatalf("%s: no session", test.name)
+		}
+		before := *s
+		w.OutError(s, p)
+		if !p.ValidChecksums() || !bytes.Equal(p.Payload(), received) || p.Dst() != parse(t, received).Src() || p.Src() != in.Dst() {
+			t.Errorf("%s: %v → %v quotes\n% x, want\n% x", test.name, p.Src(), p.Dst(), p.Payload(), received)
+		}
+		if *s != before {
+			t.Errorf("%s: the session changed", test.name)
+		}
+	}
+}
+
+func TestN36ErrorsThatMatchNothing(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	w.out(udp(client4, p4(foo, 0), 5000, 53), Forward)
+	w.out(echo(client4, p4(foo, 0), 7, true), Forward)
+	corrupt := icmpError(client4, p4(foo, 0), 3, udp(p4(foo, 0), client4, 53, 5000))
+	corrupt[30]++
+	for name, b := range map[string][]byte{
+		"checksum wrong":      corrupt,
+		"other port":          icmpError(client4, p4(foo, 0), 3, udp(p4(foo, 0), client4, 53, 5001)),
+		"other proxy":         icmpError(client4, p4(foo, 1), 3, udp(p4(foo, 1), client4, 53, 5000)),
+		"sent somewhere else": icmpError(client4, p4(foo, 1), 3, udp(p4(foo, 0), client4, 53, 5000)),
+		"for someone else":    icmpError(client4, p4(foo, 0), 3, udp(p4(foo, 0), addrB, 53, 5000)),
+		"the real address":    icmpError(client4, addrA, 3, udp(addrA, client4, 53, 5000)),
+		"an echo request":     icmpError(client4, p4(foo, 0), 3, echo(p4(foo, 0), client4, 7, true)),
+		"a redirect":          icmpError(client4, p4(foo, 0), 5, udp(p4(foo, 0), client4, 53, 5000)),
+	} {
+		if w.MatchErrorOut(parse(t, b), w.now) != nil {
+			t.Errorf("%s: matched", name)
+		}
+	}
+	if w.MatchErrorOut(parse(t, icmpError(client4, p4(foo, 0), 3, echo(p4(foo, 0), client4, 7, false))), w.now) == nil {
+		t.Error("an echo reply is not matched")
+	}
+}
+
 func headerLen(a netip.Addr) int {
 	if a.Is4() {
 		return 20

@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"net/netip"
 	"time"
 
 	"stile/tunnel/packet"
@@ -60,61 +59,4 @@ func (t *Table) Accept(p packet.Packet, now time.Time) Verdict {
 	}
 	t.add(s)
 	return Forward
-}
-
-// MatchError returns the session that an ICMP error to the client is about, or
-// nil. The error must be intact and quote a packet exactly as the session sent
-// it out (N35). Errors change nothing in a session, ever (N11).
-func (t *Table) MatchError(p packet.Packet, now time.Time) *Session {
-	q, ok := p.Quote()
-	if !ok || q.Src() != p.Dst() || !p.ValidChecksums() {
-		return nil
-	}
-	k, ok := t.quotedKey(q, q.Dst(), q.SrcPort(), q.DstPort())
-	if !ok {
-		return nil
-	}
-	return t.find(t.outside, k, t.at(now))
-}
-
-// InError translates an ICMP error that MatchError found s for, in place. The
-// client sees an error about the packet that it sent itself. source is the
-// error's new source address for a session that is not proxied; the errors of
-// proxied ones come from the proxy address.
-func (t *Table) InError(s *Session, p packet.Packet, source netip.Addr) {
-	q, ok := p.Quote()
-	if !ok {
-		return
-	}
-	if s.pin != nil {
-		source = s.proxy.addr
-		q.SetDst(source)
-	}
-	if s.inside.isEcho() {
-		q.SetEchoID(s.inside.id)
-	} else {
-		q.SetSrcPort(s.inside.id)
-	}
-	p.SetSrc(source)
-	p.Resum()
-}
-
-// quotedKey is the key of the packet that an ICMP error quotes: far is the
-// resource's end of it, id the client's port, port the resource's.
-func (t *Table) quotedKey(q packet.Quote, far netip.Addr, id, port uint16) (k key, ok bool) {
-	k = key{addr: far.As16(), proto: q.Proto(), v6: far.Is6()}
-	switch k.proto {
-	case packet.TCP:
-		k.id, k.port = id, port
-	case packet.UDP:
-		k.id = id
-		if t.isHost(far) {
-			k.port = port
-		}
-	case packet.ICMP, packet.ICMPv6:
-		var request bool
-		k.id, request, ok = q.Echo()
-		return k, ok && request
-	}
-	return k, true
 }

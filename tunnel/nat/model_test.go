@@ -45,6 +45,7 @@ type model struct {
 	max      int
 	sessions []*mSession
 	proxies  map[netip.Addr]*mProxy
+	victims  []*mSession // one of them makes room for the session that outbound returned
 }
 
 func (s *mSession) closed() bool { return s.rst || s.finIn && s.finOut }
@@ -203,12 +204,51 @@ func (m *model) outbound(p packet.Packet) (s *mSession, fresh bool, v Verdict) {
 			return nil, false, Unresolved
 		}
 	}
-	if len(m.sessions) >= m.max {
-		return nil, false, Exhausted
+	if m.victims = nil; len(m.sessions) >= m.max {
+		if m.victims = m.leastMissed(); len(m.victims) == 0 {
+			return nil, false, Exhausted
+		}
 	}
 	s = &mSession{proto: proto, id: id, port: port, p: dst, x: x}
 	m.note(s, flags, true)
 	return s, true, Forward
+}
+
+// leastMissed lists the sessions of which one may be evicted: the first rank
+// of N47 that has any, and of that the oldest.
+func (m *model) leastMissed() []*mSession {
+	idle := func(s *mSession, d time.Duration) bool { return m.now.Sub(s.any) >= d }
+	tcp := func(s *mSession) bool { return s.proto == packet.TCP }
+	echo := func(s *mSession) bool { return s.proto == packet.ICMP || s.proto == packet.ICMPv6 }
+	unfinished := func(s *mSession) bool { return !s.confirmed || tcp(s) && !s.spoke }
+	ranks := []struct {
+		in  func(s *mSession) bool
+		age func(s *mSession) time.Time
+	}{
+		{(*mSession).closed, func(s *mSession) time.Time { return s.closedAt }},
+		{unfinished, func(s *mSession) time.Time { return s.out }},
+		{echo, func(s *mSession) time.Time { return s.any }},
+		{func(s *mSession) bool { return s.proto == packet.UDP && idle(s, time.Minute) }, func(s *mSession) time.Time { return s.any }},
+		{func(s *mSession) bool { return !tcp(s) && idle(s, time.Minute) }, func(s *mSession) time.Time { return s.any }},
+		{func(s *mSession) bool { return (s.finIn || s.finOut) && idle(s, time.Minute) }, func(s *mSession) time.Time { return s.any }},
+		{func(s *mSession) bool { return tcp(s) && idle(s, 2*time.Hour+4*time.Minute) }, func(s *mSession) time.Time { return s.any }},
+	}
+	for _, r := range ranks {
+		var oldest []*mSession
+		for _, s := range m.sessions {
+			switch {
+			case !r.in(s):
+			case len(oldest) == 0 || r.age(s).Before(r.age(oldest[0])):
+				oldest = []*mSession{s}
+			case r.age(s).Equal(r.age(oldest[0])):
+				oldest = append(oldest, s)
+			}
+		}
+		if len(oldest) > 0 {
+			return oldest
+		}
+	}
+	return nil
 }
 
 // note records a packet of a session.
@@ -265,7 +305,7 @@ func TestTableAgainstModel(t *testing.T) {
 	}
 	for seed := range seeds {
 		tr := &trial{T: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), focus: seed%2 == 1}
-		tr.model = &model{now: epoch, max: 12 + tr.rng.IntN(40), proxies: make(map[netip.Addr]*mProxy)}
+		tr.model = &model{now: epoch, max: 3 + tr.rng.IntN(24), proxies: make(map[netip.Addr]*mProxy)}
 		for i := range tr.tables {
 			tr.tables[i] = New(Config{Rand: rand.New(rand.NewPCG(seed, 8)), MaxSessions: tr.model.max}, epoch)
 		}
@@ -393,6 +433,7 @@ func (tr *trial) sendOut() {
 	if want != Forward {
 		return
 	}
+	tr.evict()
 	outside := idOf(seen[0], true)
 	if outside != idOf(seen[1], true) {
 		tr.fatalf("sweeping changes the outside id")
@@ -411,6 +452,26 @@ func (tr *trial) sendOut() {
 			tr.fatalf("table %d: to %v from %d, want %+v", i, p.Dst(), idOf(p, true), s)
 		}
 	}
+}
+
+// evict finds out whom the tables chose to make room for a new session.
+func (tr *trial) evict() {
+	if len(tr.model.victims) == 0 {
+		return
+	}
+	gone := 0
+	for _, s := range tr.model.victims {
+		k := key{addr: s.p.As16(), id: s.id, port: s.port, proto: s.proto, v6: s.p.Is6()}
+		if tr.tables[0].inside[k] == nil {
+			s.discarded = true
+			gone++
+		}
+	}
+	if gone != 1 {
+		tr.fatalf("%d of %d that may go are gone", gone, len(tr.model.victims))
+	}
+	tr.model.victims = nil
+	tr.model.sessions = slices.DeleteFunc(tr.model.sessions, func(s *mSession) bool { return s.discarded })
 }
 
 // sendIn sends a resource's packet: to a session, or beside one.

@@ -109,14 +109,6 @@ func (t *Table) open(p packet.Packet, k key, request bool, at instant) (*Session
 	return s, Forward
 }
 
-// room reports whether another session fits, after rows whose time is over.
-func (t *Table) room(at instant) bool {
-	if len(t.inside) >= t.maxSessions {
-		t.retire(at)
-	}
-	return len(t.inside) < t.maxSessions
-}
-
 // touchNew puts a session into the table with the packet that starts it.
 func (t *Table) touchNew(s *Session, flags packet.TCPFlags, at instant) {
 	s.out, s.any = at, at

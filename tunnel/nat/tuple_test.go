@@ -179,14 +179,14 @@ func TestN32Exhausted(t *testing.T) {
 	w.maxSessions = 3
 	w.announce("foo", foo, addrA)
 	for port := range uint16(3) {
-		w.goes(udp(client4, p4(foo, 0), 6000+port, 53), addrA)
+		w.handshake(6000+port, p4(foo, 0), addrA)
 	}
-	w.out(udp(client4, p4(foo, 0), 7000, 53), Exhausted)
-	w.goes(udp(client4, p4(foo, 0), 6001, 53), addrA)
+	w.out(tcp(client4, p4(foo, 0), 7000, 443, syn), Exhausted)
+	w.goes(tcp(client4, p4(foo, 0), 6001, 443, ack), addrA)
 	if w.Len() != 3 {
 		t.Errorf("%d rows, want 3", w.Len())
 	}
-	w.at(time.Minute) // rows whose time is over do not count
+	w.at(24 * time.Hour) // rows whose time is over do not count
 	w.goes(udp(client4, p4(foo, 0), 7000, 53), addrA)
 }
 

@@ -1,0 +1,106 @@
+package nat
+
+import (
+	"net/netip"
+	"time"
+
+	"stile/tunnel/packet"
+)
+
+// MatchError returns the session that an ICMP error to the client is about, or
+// nil. The error must be intact and quote a packet exactly as the session sent
+// it out (N35). Errors change nothing in a session, ever (N11).
+func (t *Table) MatchError(p packet.Packet, now time.Time) *Session {
+	q, ok := p.Quote()
+	if !ok || q.Src() != p.Dst() || !p.ValidChecksums() {
+		return nil
+	}
+	k, request, ok := t.quotedKey(q, q.Dst(), q.SrcPort(), q.DstPort())
+	if !ok {
+		return nil
+	}
+	s := t.find(t.outside, k, t.at(now))
+	if s == nil || k.isEcho() && request == s.state.has(hostOpened) {
+		return nil
+	}
+	return s
+}
+
+// InError translates an ICMP error that MatchError found s for, in place. The
+// client sees an error about the packet that it sent itself. source is the
+// error's new source address for a session that is not proxied; the errors of
+// proxied ones come from the proxy address.
+func (t *Table) InError(s *Session, p packet.Packet, source netip.Addr) {
+	q, ok := p.Quote()
+	if !ok {
+		return
+	}
+	if s.pin != nil {
+		source = s.proxy.addr
+		q.SetDst(source)
+	}
+	if s.inside.isEcho() {
+		q.SetEchoID(s.inside.id)
+	} else {
+		q.SetSrcPort(s.inside.id)
+	}
+	p.SetSrc(source)
+	p.Resum()
+}
+
+// MatchErrorOut is MatchError for an error that the client sends about a
+// packet it received, which the error quotes as the client saw it (N36).
+func (t *Table) MatchErrorOut(p packet.Packet, now time.Time) *Session {
+	q, ok := p.Quote()
+	if !ok || q.Dst() != p.Src() || q.Src() != p.Dst() || !p.ValidChecksums() {
+		return nil
+	}
+	k, request, ok := t.quotedKey(q, q.Src(), q.DstPort(), q.SrcPort())
+	if !ok {
+		return nil
+	}
+	s := t.find(t.inside, k, t.at(now))
+	if s == nil || k.isEcho() && request != s.state.has(hostOpened) {
+		return nil
+	}
+	return s
+}
+
+// OutError translates an ICMP error that MatchErrorOut found s for, in place.
+// The resource sees an error about the packet that it sent itself.
+func (t *Table) OutError(s *Session, p packet.Packet) {
+	q, ok := p.Quote()
+	if !ok {
+		return
+	}
+	if s.pin != nil {
+		q.SetSrc(s.pin.addr)
+		p.SetDst(s.pin.addr)
+	}
+	if s.inside.isEcho() {
+		q.SetEchoID(s.outside.id)
+	} else {
+		q.SetDstPort(s.outside.id)
+	}
+	p.Resum()
+}
+
+// quotedKey is the key of the packet that an ICMP error quotes: far is the
+// resource's end of it, id the client's port, port the resource's. request
+// tells an echo request from a reply.
+func (t *Table) quotedKey(q packet.Quote, far netip.Addr, id, port uint16) (k key, request, ok bool) {
+	k = key{addr: far.As16(), proto: q.Proto(), v6: far.Is6()}
+	switch k.proto {
+	case packet.TCP:
+		k.id, k.port = id, port
+	case packet.UDP:
+		k.id = id
+		if t.isHost(far) {
+			k.port = port
+		}
+	case packet.ICMP, packet.ICMPv6:
+		k.id, request, ok = q.Echo()
+		return k, request, ok
+	}
+	return k, false, true
+}
