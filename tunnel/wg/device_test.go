@@ -312,7 +312,7 @@ func TestDeviceUnderLoad(t *testing.T) {
 		}
 		flood()
 		r.initiate()
-		time.Sleep(5*time.Second - 10*time.Millisecond)
+		time.Sleep(firstRetries[0] - 10*time.Millisecond)
 		var cookie time.Time
 		r.nudge <- func() { cookie = r.session.cookieAt }
 		synctest.Wait()

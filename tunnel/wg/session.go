@@ -27,10 +27,11 @@ type Config struct {
 	PSK      [32]byte
 	Index    uint32    // of the connection, 24 bits, unique within the node
 	Rand     io.Reader // for jitter; reading from it must not fail
-	// Renew makes this side start a handshake when a session expired that the
-	// peer had initiated and should have renewed. A client sets it: its
-	// gateway must see a new session every few minutes (spec connectivity.md
-	// 1.7).
+	// Renew makes this side keep a session that can send at any time: it starts
+	// a handshake before its own session runs out, used or not, and when one
+	// expired that the peer had initiated and should have renewed. A client
+	// sets it: its gateway must see a new session every few minutes (spec
+	// connectivity.md 1.7).
 	Renew bool
 }
 

@@ -17,17 +17,23 @@ const (
 
 	// Ages of a session. The first three concern only who initiated it.
 	rekeySent     = 120 * time.Second // if we sent on it
-	rekeyReceived = 165 * time.Second // if we received on it
+	rekeyReceived = 165 * time.Second // if we received on it, or renew sessions
 	unusable      = 170 * time.Second // for sending
 	expiry        = 180 * time.Second // and renewed even if nobody used it
 
 	deadAfter = 540 * time.Second // since the last session was agreed on
 )
 
+// firstRetries are the retry intervals of a connection's first handshake.
+// Packets wait for it, and the first message easily gets lost while the way
+// settles; responders take a newer initiation at any time.
+var firstRetries = [...]time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second}
+
 // timers is when what happened. A zero time means that it did not, or that
 // nothing is to be done about it.
 type timers struct {
 	first, retry time.Time // the handshake in flight: its first initiation, when to send another
+	retries      int       // of the first handshake
 	proactive    time.Time // the last handshake that Initiate started
 	keepalive    time.Time // when to answer with a keepalive
 	unheard      time.Time // the first application packet sent since we last heard
@@ -91,7 +97,13 @@ func (s *Session) started(now time.Time) {
 	var b [8]byte
 	fill(s.rand, b[:])
 	jitter := time.Duration(binary.LittleEndian.Uint64(b[:]) % uint64(retryJitter+1))
-	s.retry = now.Add(retryAfter + jitter)
+	wait := retryAfter
+	if !s.Established() && s.retries < len(firstRetries) {
+		wait = firstRetries[s.retries]
+		jitter = jitter * wait / retryAfter
+		s.retries++
+	}
+	s.retry = now.Add(wait + jitter)
 	s.unheard = time.Time{}
 }
 
@@ -143,7 +155,7 @@ func (s *Session) rekey() time.Time {
 		return t
 	case k.sent:
 		return earlier(t, k.established.Add(rekeySent))
-	case k.received:
+	case k.received, s.renew: // who renews leaves no gap in which a packet would have to wait
 		return earlier(t, k.established.Add(rekeyReceived))
 	}
 	return earlier(t, k.established.Add(expiry))
