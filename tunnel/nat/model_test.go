@@ -299,7 +299,7 @@ type trial struct {
 var names = [][]netip.Addr{foo[:4], bar[:4]} // few addresses, so that things meet
 
 func TestTableAgainstModel(t *testing.T) {
-	seeds := uint64(400)
+	seeds := uint64(150)
 	if n, err := strconv.ParseUint(os.Getenv("STILE_SIM_SEEDS"), 10, 64); err == nil {
 		seeds = n
 	}
