@@ -78,9 +78,14 @@ func (s *Sockets) openLocked() error {
 		}
 	}
 	s.change.Broadcast()
-	if err := errors.Join(errs[:]...); errors.Is(err, sock.ErrMark) || s.family == [2]*sock.UDP{} {
-		s.closeLocked()
-		return fmt.Errorf("open UDP sockets: %w", err)
+	for _, err := range errs {
+		if errors.Is(err, sock.ErrMark) { // one is like the other
+			s.closeLocked()
+			return fmt.Errorf("open UDP sockets: %w", err)
+		}
+	}
+	if s.family == [2]*sock.UDP{} {
+		return fmt.Errorf("open UDP sockets: %w; %w", errs[0], errs[1])
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -18,8 +19,11 @@ func (r *Resolver) hosts(name string) []netip.Addr {
 		return nil
 	}
 	defer f.Close()
-	var addrs []netip.Addr
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	return addrsOf(f, name)
+}
+
+func addrsOf(hosts io.Reader, name string) (addrs []netip.Addr) {
+	for lines := bufio.NewScanner(hosts); lines.Scan(); {
 		line, _, _ := strings.Cut(lines.Text(), "#")
 		fields := strings.Fields(line)
 		if len(fields) < 2 {

@@ -59,10 +59,24 @@ func (r LookupResult) Addrs() ([]netip.Addr, error) {
 	if len(all) > 0 {
 		return all, nil
 	}
-	if err := errors.Join(r.Err4, r.Err6); err != nil {
-		return nil, err
+	switch {
+	case r.Err4 == nil && r.Err6 == nil:
+		return nil, errors.New("the name has no addresses")
+	case r.Err4 == nil, r.Err4 == r.Err6:
+		return nil, r.Err6
 	}
-	return nil, errors.New("the name has no addresses")
+	return nil, and(r.Err4, r.Err6)
+}
+
+// and keeps two errors on one line. Either may be nil.
+func and(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return fmt.Errorf("%w; %w", a, b)
 }
 
 // Lookup resolves A and AAAA of name in parallel. An IP literal answers
@@ -84,7 +98,6 @@ func (r *Resolver) Lookup(ctx context.Context, name string) LookupResult {
 		err = ErrNoServers
 	}
 	if err != nil {
-		err = fmt.Errorf("look up %s: %w", name, err)
 		return LookupResult{Err4: err, Err6: err}
 	}
 
@@ -130,7 +143,7 @@ func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, name strin
 		}
 	}()
 
-	var errs []error
+	var failed error
 	tick := time.NewTicker(stagger)
 	defer tick.Stop()
 	start()
@@ -141,11 +154,11 @@ func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, name strin
 			if o.err == nil {
 				return o.addrs, nil
 			}
-			errs = append(errs, o.err)
+			failed = and(failed, o.err)
 			if next < len(servers) {
 				start()
 			} else if running == 0 {
-				return nil, errors.Join(errs...)
+				return nil, failed
 			}
 		case <-tick.C:
 			if next < len(servers) {

@@ -178,16 +178,65 @@ func TestExchangeIgnoresWhatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+func TestErrorsStayOnOneLine(t *testing.T) {
+	refusing := netip.MustParseAddrPort("127.0.0.1:1")
+	for _, row := range []struct {
+		name, says string
+		servers    []netip.AddrPort
+		err        error
+	}{
+		{"two dead servers", "ask 127.0.0.1:1 for AAAA name.test", []netip.AddrPort{refusing, refusing}, nil},
+		{"no server", "the system names no DNS resolver", nil, nil},
+		{"unreadable configuration", "no permission", nil, errors.New("no permission")},
+	} {
+		r := &Resolver{Servers: func() ([]netip.AddrPort, error) { return row.servers, row.err }}
+		_, err := r.Host(t.Context(), "name.test")
+		if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%s: %v", row.name, err)
+		}
+		if row.servers == nil && strings.Count(err.Error(), row.says) != 1 {
+			t.Errorf("%s: both families say the same: %v", row.name, err)
+		}
+	}
+}
+
 func FuzzAnswers(f *testing.F) {
-	q := new(dns.Msg)
-	q.SetQuestion("wiki.test.", dns.TypeA)
-	b, _ := q.Pack()
-	r, _ := reply(q, "wiki.test. 1 IN A 10.0.0.1").Pack()
-	f.Add(b, r)
-	f.Add(b, []byte{})
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		q := new(dns.Msg)
+		q.SetQuestion("wiki.test.", qtype)
+		b, _ := q.Pack()
+		r, _ := reply(q, "wiki.test. 1 IN CNAME a.test.", "a.test. 1 IN A 10.0.0.1", "a.test. 1 IN AAAA ::ffff:10.0.0.1", "a.test. 1 IN AAAA 2001:db8::1").Pack()
+		f.Add(b, r)
+		f.Add(b, r[:len(r)-3])
+		f.Add(b, []byte{})
+	}
 	f.Fuzz(func(t *testing.T, query, reply []byte) {
-		if answers(query, reply) && len(reply) < 12 {
+		if !answers(query, reply) {
+			return
+		}
+		if len(reply) < 12 {
 			t.Fatal("a reply without header was taken")
+		}
+		var q, m dns.Msg
+		if q.Unpack(query) != nil || len(q.Question) != 1 || m.Unpack(reply) != nil {
+			return
+		}
+		for _, a := range collect(&m, q.Question[0]) {
+			if !a.IsValid() || a.Is4In6() || a.Is4() != (q.Question[0].Qtype == dns.TypeA) {
+				t.Fatalf("%v for a question of type %d", a, q.Question[0].Qtype)
+			}
+		}
+	})
+}
+
+func FuzzHosts(f *testing.F) {
+	f.Add("127.0.0.1 localhost # here\n::1 localhost ip6-localhost\n10.0.0.7\twiki.test. WIKI\n", "wiki.test")
+	f.Add("fe80::1%eth0 wiki\n::ffff:10.0.0.1 wiki\nwiki 10.0.0.1\n10.0.0.1 #wiki\n\x00 wiki", "wiki")
+	f.Fuzz(func(t *testing.T, text, name string) {
+		for _, a := range addrsOf(strings.NewReader(text), name) {
+			if !a.IsValid() || a.Zone() != "" {
+				t.Fatalf("%v for %q", a, name)
+			}
 		}
 	})
 }

@@ -145,11 +145,12 @@ func (c *Channel) dialAll(ctx context.Context) (net.Conn, error) {
 	close(results)
 
 	var first net.Conn
-	var errs []error
 	for r := range results {
 		switch {
+		case r.err != nil && err == nil:
+			err = r.err
 		case r.err != nil:
-			errs = append(errs, r.err)
+			err = fmt.Errorf("%w; %w", err, r.err)
 		case first == nil:
 			first = r.conn
 		default:
@@ -157,7 +158,7 @@ func (c *Channel) dialAll(ctx context.Context) (net.Conn, error) {
 		}
 	}
 	if first == nil {
-		return nil, errors.Join(errs...)
+		return nil, err
 	}
 	return first, nil
 }

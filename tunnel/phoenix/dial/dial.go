@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,15 +101,25 @@ type endpoint struct {
 	secure     bool
 }
 
+// CheckURL tells what is wrong with the portal's URL, and what to write.
+func CheckURL(url string, allowPlain bool) error {
+	_, err := (&Config{URL: url, AllowPlain: allowPlain}).parseURL()
+	return err
+}
+
 // parseURL applies the rules of 1.1 to c.URL.
 func (c *Config) parseURL() (endpoint, error) {
+	const like = "write it like wss://portal.example.com"
 	text := c.URL
+	if text == "" {
+		return endpoint{}, errors.New("which portal? Set --api-url or STILE_API_URL to its address, like wss://portal.example.com")
+	}
 	if !strings.Contains(text, "://") {
 		text = "wss://" + text
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return endpoint{}, fmt.Errorf("portal URL %q: not a URL", c.URL)
+		return endpoint{}, fmt.Errorf("portal URL %q is no URL; %s", c.URL, like)
 	}
 	e := endpoint{url: u, host: u.Hostname(), port: u.Port()}
 	switch u.Scheme {
@@ -117,16 +128,19 @@ func (c *Config) parseURL() (endpoint, error) {
 	case "ws", "http":
 		u.Scheme = "ws"
 	default:
-		return endpoint{}, fmt.Errorf("portal URL %q: the scheme must be wss", c.URL)
+		return endpoint{}, fmt.Errorf("portal URL %q has the scheme %s; %s", c.URL, u.Scheme, like)
 	}
 	if !e.secure && !c.AllowPlain {
 		return endpoint{}, fmt.Errorf("portal URL %q: %w", c.URL, ErrPlain)
 	}
 	if e.host == "" || u.User != nil {
-		return endpoint{}, fmt.Errorf("portal URL %q: want wss://HOST[:PORT]", c.URL)
+		return endpoint{}, fmt.Errorf("portal URL %q is not wss://HOST[:PORT]; %s", c.URL, like)
 	}
 	if e.port == "" {
 		e.port = "443"
+	}
+	if port, err := strconv.ParseUint(e.port, 10, 16); err != nil || port == 0 {
+		return endpoint{}, fmt.Errorf("portal URL %q has no port between 1 and 65535; %s, which stands for port 443", c.URL, like)
 	}
 	u.Host = net.JoinHostPort(e.host, e.port)
 	u.Fragment, u.RawQuery = "", c.query()
@@ -170,10 +184,10 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 	}
 	pem, err := os.ReadFile(c.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("read CA file: %w", err)
+		return nil, fmt.Errorf("read the CA file: %w; name a file with certificates in PEM, or leave --ca-file out to trust the system's", err)
 	}
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("CA file %s holds no certificate in PEM", c.CAFile)
+		return nil, fmt.Errorf("CA file %s holds no certificate in PEM; name one that does, or leave --ca-file out to trust the system's", c.CAFile)
 	}
 	config.RootCAs = roots
 	return config, nil

@@ -41,11 +41,18 @@ func TestURL(t *testing.T) {
 		{"", Client, ""},
 		{"wss://user:pass@api.example.net", Client, ""},
 		{"wss://api.example.net:port", Client, ""},
+		{"wss://api.example.net:0", Client, ""},
+		{"wss://api.example.net:65536", Client, ""},
+		{"x:y:z", Client, ""},
+		{"wss://[::1", Client, ""},
 	} {
 		c := Config{URL: row.url, Kind: row.kind, AllowPlain: true}
 		e, err := c.parseURL()
 		if (err == nil) != (row.want != "") || err == nil && e.url.String() != row.want {
 			t.Errorf("%q: %v, %v; want %q", row.url, e.url, err, row.want)
+		}
+		if err != nil && !strings.Contains(err.Error(), "like wss://portal.example.com") {
+			t.Errorf("%q: %v, which does not say what to write", row.url, err)
 		}
 	}
 	for _, u := range []string{"ws://api.example.net", "http://api.example.net:8080"} {
@@ -219,7 +226,7 @@ func TestTrust(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	os.WriteFile(empty, []byte("nothing"), 0o600)
 	for _, file := range []string{empty, empty + ".missing"} {
-		if _, err := New(Config{URL: "api.example.net", CAFile: file}); err == nil || !strings.Contains(err.Error(), file) {
+		if _, err := New(Config{URL: "api.example.net", CAFile: file}); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "leave --ca-file out") {
 			t.Errorf("CA file %s: %v", file, err)
 		}
 	}
