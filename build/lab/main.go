@@ -6,12 +6,10 @@
 package main
 
 import (
-	"fmt"
-	"os"
-
 	"github.com/alecthomas/kong"
 
 	"stile/build/stamp"
+	"stile/platform/cmdline"
 )
 
 type cli struct {
@@ -33,11 +31,8 @@ type cli struct {
 
 func main() {
 	var c cli
-	k := kong.Parse(&c, kong.Name("lab"),
+	k := cmdline.Parse(&c, kong.Name("lab"),
 		kong.Description("A small internet in network namespaces. Root is not needed where the system lets users make namespaces."),
-		kong.Vars{"version": stamp.String()}, kong.UsageOnError())
-	if err := k.Run(&c); err != nil {
-		fmt.Fprintf(os.Stderr, "lab: %v\n", err)
-		os.Exit(1)
-	}
+		kong.Vars{"version": stamp.String()})
+	cmdline.Exit("lab", k.Run(&c))
 }

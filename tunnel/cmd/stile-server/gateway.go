@@ -43,12 +43,22 @@ type gatewayCommand struct {
 	Partition string `name:"max-partition-time" env:"STILE_MAX_PARTITION_TIME,FIREZONE_MAX_PARTITION_TIME" help:"Give up after so long without the portal, such as 24h (default: never)."`
 }
 
+// Validate tells what is wrong with the options.
+func (g *gatewayCommand) Validate() error {
+	if _, err := service.ParseDuration(g.Partition); err != nil {
+		return fmt.Errorf("--max-partition-time: %w", err)
+	}
+	return dial.CheckURL(g.APIURL, g.plainAllowed())
+}
+
+// plainAllowed reports whether the URL is root's own, of the environment.
+func (g *gatewayCommand) plainAllowed() bool {
+	return g.APIURL == os.Getenv("STILE_API_URL") || g.APIURL == os.Getenv("FIREZONE_API_URL")
+}
+
 // Run runs a gateway until ctx ends. Forwarding, firewall and routes are
 // afterwards as they were found.
 func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) {
-	if err := errors.Join(forward.Restore(log), route.Restore()); err != nil {
-		return fmt.Errorf("repair after an earlier run: %w", err)
-	}
 	system, err := dnsctl.New(dnsctl.Disabled, log) // only to know the resolvers
 	if err != nil {
 		return err
@@ -57,6 +67,16 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 	channel, err := g.channel(resolver, log)
 	if err != nil {
 		return err
+	}
+	// Whoever has the device may undo what an earlier run has left behind:
+	// while another client or gateway runs here, it is not ours to undo.
+	device, err := tun.Open(tunName, route.MTU)
+	if err != nil {
+		return err
+	}
+	defer device.Close()
+	if err := errors.Join(forward.Restore(log), route.Restore()); err != nil {
+		return fmt.Errorf("repair after an earlier run: %w", err)
 	}
 	key, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
@@ -70,7 +90,7 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 	return engine.New(engine.Config{
 		Role:      gateway.New(gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}, clock.Now()),
 		PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: resolver, Log: log,
-		TUN: func() (engine.Device, error) { return tun.Open(tunName, route.MTU) },
+		TUN: func() (engine.Device, error) { return device, nil },
 		Configure: func(iface string, t core.TUN) error {
 			addrs := []netip.Addr{t.IPv4, t.IPv6}
 			if err := route.Set(iface, route.Config{Addrs: addrs, Routes: t.Routes}); err != nil {
@@ -111,7 +131,7 @@ func (g *gatewayCommand) channel(resolver *upstream.Resolver, log *slog.Logger) 
 	}
 	us := machine.Describe()
 	return dial.New(dial.Config{
-		URL: g.APIURL, AllowPlain: g.APIURL == os.Getenv("STILE_API_URL") || g.APIURL == os.Getenv("FIREZONE_API_URL"), CAFile: g.CAFile,
+		URL: g.APIURL, AllowPlain: g.plainAllowed(), CAFile: g.CAFile,
 		Kind: dial.Gateway, Token: wire.Secret(token), ExternalID: wire.ExternalID(g.ID), Name: g.Name,
 		UserAgent: wire.UserAgent(wire.Gateway, stamp.Version, us.Name, us.Version, us.Arch, us.Kernel),
 		Lookup:    resolver.Host, Dial: resolver.Dialer.DialContext, MaxPartition: partition, Log: log,

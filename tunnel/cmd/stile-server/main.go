@@ -4,12 +4,11 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 
 	"github.com/alecthomas/kong"
 
 	"stile/build/stamp"
+	"stile/platform/cmdline"
 	"stile/platform/service"
 	relay "stile/tunnel/relay/serve"
 )
@@ -26,14 +25,10 @@ type commands struct {
 
 func main() {
 	var c commands
-	chosen := kong.Parse(&c, kong.Name("stile-server"), kong.Vars{"version": stamp.String()}, kong.UsageOnError(),
+	chosen := cmdline.Parse(&c, kong.Name("stile-server"), kong.Vars{"version": stamp.String()},
 		kong.Description("Private resources by name, self-hosted. Start with: stile-server portal init"))
-	ctx, stop := service.UntilStopped(context.Background())
-	defer stop()
+	ctx, _ := service.UntilStopped(context.Background())
 	chosen.BindTo(ctx, (*context.Context)(nil))
 	chosen.Bind(service.Logger(c.LogLevel, c.LogFormat))
-	if err := chosen.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "stile-server:", err)
-		os.Exit(1)
-	}
+	cmdline.Exit("stile-server", chosen.Run())
 }
