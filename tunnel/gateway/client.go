@@ -56,6 +56,11 @@ func (g *grant) valid(now time.Time) bool {
 	return g != nil && (g.expires.IsZero() || now.Before(g.expires))
 }
 
+// covers reports whether name may be used through the grant.
+func (g *grant) covers(name string) bool {
+	return g.resource.Type == wire.DNS && g.pattern.Match(name)
+}
+
 // admit returns the client that an authorization is for. One that left comes
 // back to its sessions if its addresses are the same (N28).
 func (c *Core) admit(who id.Client, addr4, addr6 netip.Addr, now time.Time) *client {
@@ -91,12 +96,26 @@ func (c *Core) admit(who id.Client, addr4, addr6 netip.Addr, now time.Time) *cli
 // is reports whether a is one of the client's tunnel addresses.
 func (k *client) is(a netip.Addr) bool { return a == k.addr4 || a == k.addr6 }
 
+// authorized reports whether the client may use anything.
+func (k *client) authorized(now time.Time) bool {
+	for _, g := range k.grants {
+		if g.valid(now) {
+			return true
+		}
+	}
+	return false
+}
+
 func (k *client) parkedTooLong(now time.Time) bool {
 	return !k.parked.IsZero() && now.Sub(k.parked) >= parkFor
 }
 
-// allow adds or replaces a grant.
+// allow adds or replaces a grant. A resource may have become another one under
+// its old ID: names that were announced for it and are none of its now lose it.
 func (k *client) allow(g *grant) {
+	if was := k.grants[g.resource.ID]; was == nil || was.resource.Type != g.resource.Type || was.pattern != g.pattern {
+		k.nat.Withdraw(g.resource.ID, g.covers)
+	}
 	k.revoke(g.resource.ID)
 	k.grants[g.resource.ID] = g
 	switch g.resource.Type {

@@ -60,6 +60,9 @@ func (c *Core) forward(k *client, p packet.Packet, now time.Time) counter {
 	case p.IsICMPError():
 		return k.forwardError(p, now)
 	case dst == c.own4, dst == c.own6:
+		if !k.authorized(now) {
+			return dropExpired
+		}
 		if !c.serves(p) && !k.nat.Has(p, now) {
 			return dropHost
 		}

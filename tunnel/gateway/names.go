@@ -90,7 +90,7 @@ func (c *Core) assigned(k *client, a wire.AssignedIPs, now time.Time) {
 // mayAnnounce reports whether the client may use a name through a resource.
 func (k *client) mayAnnounce(r id.Resource, name string, now time.Time) bool {
 	g := k.grants[r]
-	return g.valid(now) && g.resource.Type == wire.DNS && g.pattern.Match(name)
+	return g.valid(now) && g.covers(name)
 }
 
 // validProxies checks what would become routes: an address beside the proxy
@@ -154,7 +154,9 @@ func (c *Core) feed() {
 }
 
 // looked applies the result of a lookup and answers all announcements that
-// wait for it. If neither family could be resolved, nothing changes.
+// wait for it. If neither family could be resolved, nothing changes, and a name
+// that packets still find their way to stays active: a client holds up the
+// flows of one that is not (N24).
 func (c *Core) looked(r core.Looked, now time.Time) {
 	l := c.lookups.by[r.ID]
 	if l == nil {
@@ -171,9 +173,13 @@ func (c *Core) looked(r core.Looked, now time.Time) {
 	}
 	v4, v6 := outcome(r.V4, r.Err4, netip.Addr.Is4), outcome(r.V6, r.Err6, netip.Addr.Is6)
 	for _, e := range l.events {
-		active := resolved && k.mayAnnounce(e.resource, l.name, now)
-		if active {
+		active := k.mayAnnounce(e.resource, l.name, now)
+		switch {
+		case !active:
+		case resolved:
 			k.nat.Answer(l.name, e.proxies, v4, v6, now)
+		default:
+			active = k.nat.Usable(l.name, e.proxies, now)
 		}
 		c.reply(k, e.resource, e.domain, active, now)
 	}

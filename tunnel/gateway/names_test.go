@@ -52,8 +52,13 @@ func TestFailedResolution(t *testing.T) {
 	b.announce(1, 1, "x.corp.example", proxies(1))
 	b.lines = nil
 	b.looked(core.Looked{ID: b.looks[0].ID, Err4: errLookup, Err6: errLookup})
-	b.want("failed", "to client 1: status 1 x.corp.example false <nil>")
+	b.want("failed, but there is an address", "to client 1: status 1 x.corp.example true <nil>")
 	b.passes(1, udp(c4(1), proxies(1)[0], 5000, 53), addrA)
+
+	b.announce(1, 1, "y.corp.example", proxies(2))
+	b.lines = nil
+	b.looked(core.Looked{ID: b.looks[0].ID, Err4: errLookup, Err6: errLookup})
+	b.want("failed", "to client 1: status 1 y.corp.example false <nil>")
 
 	b.announce(1, 1, "x.corp.example", proxies(1))
 	b.lines = nil
@@ -337,6 +342,48 @@ func TestN27ReauthorizationResumesTheFlow(t *testing.T) {
 		t.Errorf("outside port %d", got)
 	}
 	b.arrives(tcp(addrA, c4(1), 443, 5000, ack), p)
+}
+
+// What was announced for a resource counts no longer when that becomes another
+// one: neither its former names nor open sessions on them may be used.
+func TestResourceWithAnotherAddress(t *testing.T) {
+	for name, changed := range map[string]wire.GatewayResource{
+		"pattern": dns(1, "db.corp.example"),
+		"type":    cidr(1, "10.0.0.0/8"),
+		"all":     internet(1),
+	} {
+		b := newBench(t)
+		b.grant(1, cidr(9, "192.0.2.0/24"), 0)
+		b.grant(1, dns(1, "*.corp.example"), 0)
+		b.grant(1, dns(2, "**.example", tcpOnly(443)), 0)
+		b.name(1, 1, "wiki.corp.example", proxies(1), addrA)
+		b.name(1, 1, "db.corp.example", proxies(2), addrB)
+		b.name(1, 1, "mail.corp.example", proxies(3), addrA)
+		b.name(1, 2, "mail.corp.example", proxies(3), addrA)
+		wiki, db, mail := proxies(1)[0], proxies(2)[0], proxies(3)[0]
+		b.passes(1, tcp(c4(1), wiki, 5000, 443, syn), addrA)
+		b.arrives(tcp(addrA, c4(1), 443, 5000, syn|ack), wiki)
+		b.passes(1, tcp(c4(1), db, 5000, 443, syn), addrB)
+
+		b.message(wire.RejectAccess{Client: who(1), Resource: res(1)})
+		b.grant(1, changed, 0)
+		b.refused(1, tcp(c4(1), wiki, 5000, 443, ack), "dropped: expired authorization", "to client 1: error 3/13 100.96.1.1 → 100.64.1.1")
+		b.refused(1, tcp(c4(1), wiki, 5001, 443, syn), "dropped: expired authorization", "to client 1: error 3/13 100.96.1.1 → 100.64.1.1")
+		b.lost(tcp(addrA, c4(1), 443, 5000, ack), "dropped: expired authorization")
+		if name == "pattern" { // what it still covers goes on
+			b.passes(1, tcp(c4(1), db, 5000, 443, ack), addrB)
+		} else {
+			b.refused(1, tcp(c4(1), db, 5000, 443, ack), "dropped: expired authorization", "to client 1: error 3/13 100.96.2.1 → 100.64.1.1")
+		}
+		b.passes(1, tcp(c4(1), mail, 5002, 443, syn), addrA) // by the other resource
+		b.refused(1, tcp(c4(1), mail, 5003, 80, syn), "dropped: filtered", "to client 1: error 3/13 100.96.3.1 → 100.64.1.1")
+
+		b.message(wire.RejectAccess{Client: who(1), Resource: res(1)})
+		b.grant(1, dns(1, "*.corp.example"), 0)
+		b.refused(1, tcp(c4(1), wiki, 5001, 443, syn), "dropped: expired authorization", "to client 1: error 3/13 100.96.1.1 → 100.64.1.1")
+		b.name(1, 1, "wiki.corp.example", proxies(1), addrA)
+		b.passes(1, tcp(c4(1), wiki, 5000, 443, ack), addrA)
+	}
 }
 
 // Denied packets do not keep a session alive.

@@ -39,10 +39,8 @@ func (c *Core) deliver(k *client, p packet.Packet, now time.Time) (core.Route, c
 	if s == nil {
 		return c.open(k, p, now)
 	}
-	if addr, _ := s.Proxied(); addr != c.own4 && addr != c.own6 {
-		if reason := k.judge(addr, p.Proto(), p.SrcPort(), now); reason != passed {
-			return core.Route{}, reason
-		}
+	if reason := c.judgeReply(k, s, p, now); reason != passed {
+		return core.Route{}, reason
 	}
 	// A packet that has no way to go does not count for the session.
 	route := c.paths.Route(k.peer, len(p.Bytes()), now)
@@ -53,11 +51,26 @@ func (c *Core) deliver(k *client, p packet.Packet, now time.Time) (core.Route, c
 	return route, passed
 }
 
+// judgeReply says whether the client may receive on a session: from a resource
+// as judge does, from this host while it is authorized for anything.
+func (c *Core) judgeReply(k *client, s *nat.Session, p packet.Packet, now time.Time) counter {
+	switch addr, _ := s.Proxied(); {
+	case addr != c.own4 && addr != c.own6:
+		return k.judge(addr, p.Proto(), p.SrcPort(), now)
+	case !k.authorized(now):
+		return dropExpired
+	}
+	return passed
+}
+
 // open lets a packet through that no session waits for: only the gateway host
 // itself may begin (N43, N45).
 func (c *Core) open(k *client, p packet.Packet, now time.Time) (core.Route, counter) {
 	if src := p.Src(); src != c.own4 && src != c.own6 {
 		return core.Route{}, dropNoSession
+	}
+	if !k.authorized(now) {
+		return core.Route{}, dropExpired
 	}
 	route := c.paths.Route(k.peer, len(p.Bytes()), now)
 	if route.Keys == nil {

@@ -172,6 +172,18 @@ func TestN45OwnAddress(t *testing.T) {
 	b.refused(1, echo(c4(1), own4, 8, false), "dropped: not a service of this gateway", "to client 1: error 3/13 100.64.0.1 → 100.64.1.1")
 }
 
+// The host's services are for clients that may use something now.
+func TestOwnAddressNeedsAnAuthorization(t *testing.T) {
+	b := newBench(t)
+	b.grant(1, cidr(1, "10.0.0.0/8"), 10)
+	b.passes(1, udp(c4(1), own4, 5000, 53535), own4)
+	b.at(10)
+	b.refused(1, udp(c4(1), own4, 5000, 53535), "dropped: expired authorization", "to client 1: error 3/13 100.64.0.1 → 100.64.1.1")
+	b.refused(1, echo(c4(1), own4, 9, true), "dropped: expired authorization", "to client 1: error 3/13 100.64.0.1 → 100.64.1.1")
+	b.lost(udp(own4, c4(1), 53535, 5000), "dropped: expired authorization")
+	b.lost(echo(own4, c4(1), 7, true), "dropped: expired authorization")
+}
+
 func TestN46InternetComesLast(t *testing.T) {
 	b := newBench(t)
 	b.grant(1, internet(1), 0)

@@ -87,6 +87,32 @@ func (t *Table) Announce(name string, r id.Resource, proxies []netip.Addr, now t
 	return true
 }
 
+// Withdraw takes a resource from the proxy addresses of all names that it does
+// not cover: it was announced with them when it was another. Those it covers
+// keep it, so that nothing is announced anew when a resource is granted again.
+func (t *Table) Withdraw(r id.Resource, covers func(name string) bool) {
+	for _, b := range t.bindings {
+		if i := slices.Index(b.resources, r); i >= 0 && !covers(b.name) {
+			b.resources = slices.Delete(b.resources, i, i+1)
+		}
+	}
+}
+
+// Usable reports whether packets to any of proxies still find their way while
+// the name cannot be resolved: new sessions have an address, or there are
+// sessions (N24).
+func (t *Table) Usable(name string, proxies []netip.Addr, now time.Time) bool {
+	at := t.at(now)
+	return slices.ContainsFunc(proxies, func(p netip.Addr) bool {
+		b := t.bindings[p]
+		if b == nil || b.name != name {
+			return false
+		}
+		b.settle(at)
+		return b.current != nil || b.hasSession(at)
+	})
+}
+
 // Answer applies the outcome of a resolution of name to those of proxies that
 // still stand for it. Per family, the sorted proxies take the sorted addresses
 // in turn (N17). An address that differs from the current one takes effect for
