@@ -28,14 +28,22 @@ func (c *Core) Report(r *core.Report, now time.Time) {
 	r.TUN.Routes = slices.Clone(r.TUN.Routes)
 	r.TUN.Sentinels = slices.Clone(r.TUN.Sentinels)
 	sites := c.sites(now)
+	named := make(map[id.Site]string)
 	for _, res := range c.resources {
-		r.Resources = append(r.Resources, core.Resource{
-			ID:      res.ID,
-			Name:    res.Name,
-			Address: res.Address,
-			Type:    res.Type,
-			State:   stateOf(res, sites),
-		})
+		out := core.Resource{
+			ID: res.ID, Name: res.Name, Address: res.Address, Description: res.Description, Type: res.Type,
+			State: stateOf(res, sites),
+		}
+		for _, s := range res.Sites {
+			out.Sites = append(out.Sites, s.Name)
+			named[s.ID] = s.Name
+		}
+		r.Resources = append(r.Resources, out)
+	}
+	for i := range r.Connections {
+		if g := c.gateways[id.GatewayOf(r.Connections[i].Peer)]; g != nil {
+			r.Connections[i].Site = named[g.site]
+		}
 	}
 	slices.SortFunc(r.Resources, func(a, b core.Resource) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), a.ID.Compare(b.ID))

@@ -274,6 +274,7 @@ type Report struct {
 // A Connection is one peer.
 type Connection struct {
 	Peer           id.Peer
+	Site           string // a client: the name of the gateway's site
 	State          string // "connecting", "connected", "idle"
 	Relayed        bool
 	Local, Remote  netip.AddrPort // of the nominated pair; invalid while none is
@@ -285,8 +286,10 @@ type Connection struct {
 type Resource struct {
 	ID            id.Resource
 	Name, Address string
+	Description   string
 	Type          wire.ResourceType
-	State         string // "unknown", "online", "offline"
+	Sites         []string // names
+	State         string   // "unknown", "online", "offline"
 }
 
 // A Counter is a named number that only grows.

@@ -1,62 +1,90 @@
-// Package daemon is the client's service: it puts the machine back in order,
-// reads what survived, introduces the client to the engine and the portal, and
-// undoes at the end whatever it did to DNS and routes.
+// Package daemon is the client's service. It keeps wish and fact apart: what
+// users and administrators want is written down at once; one goroutine, the
+// owner, makes it fact by starting and ending sessions, and tells everybody who
+// watches how far that has come.
+//
+//	SignedOut  → Connecting  there is a token
+//	Connecting → Raising     the portal let us in
+//	Raising    → Connected   interface, routes and DNS stand
+//	any        → Ending      the wish is another one, or the service stops
+//	Ending     → SignedOut   DNS and routes are as they were; there is no token
+//	Ending     → Connecting  … there is another token
+//	any        → SignedOut   the portal refused a signed-in user's token
+//	any        → Connecting  the session failed; it is tried again after a while
+//
+// A session belongs to the service: whoever watches or commands it may leave.
 package daemon
 
 import (
 	"context"
-	"crypto/ecdh"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
-	"stile/platform/clock"
-	"stile/platform/dirs"
 	"stile/platform/dnsctl"
-	"stile/platform/netmon"
 	"stile/platform/route"
-	"stile/platform/service"
-	"stile/platform/sock"
-	"stile/platform/tun"
-	"stile/tunnel/client"
 	"stile/tunnel/core"
-	"stile/tunnel/engine"
+	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
 	"stile/tunnel/phoenix/dial"
-	"stile/tunnel/policy"
-	"stile/tunnel/upstream"
 	"stile/tunnel/wire"
-)
-
-const (
-	tunName   = "tun-stile"
-	namesFile = "proxy-addresses.json"
-	dnsPoll   = 5 * time.Second // how often the system's resolvers are read again
 )
 
 // Config is what the service runs with.
 type Config struct {
-	Portal   dial.Config // Lookup and Dial are set by Run
-	State    string      // folder of what survives
-	DNS      dnsctl.Mode
-	Internet bool // use the Internet resource if the portal offers it
+	Portal  dial.Config // without Token, Lookup and Dial
+	AuthURL string      // where users sign in; "": at the portal
+	// Token is an administrator's, from Source; "" leaves it to users to sign
+	// in.
+	Token       wire.Secret
+	TokenSource ipc.TokenSource
+	StateDir    string // folder of what survives
+	Socket      string // local socket for users' programs; "": none
+	DNS         dnsctl.Mode
+	Internet    bool // use the Internet resource, whatever users chose
+	Version     string
 	// Ready is called once, when the tunnel interface and DNS stand.
 	Ready func()
 	Log   *slog.Logger
 }
 
-// A daemon is one run of the service.
+// How long to wait before a failed session is tried again.
+const (
+	firstPause = time.Second
+	maxPause   = time.Minute
+)
+
+// A daemon is one run of the service. The owner's goroutine alone starts and
+// ends sessions and changes the wish.
 type daemon struct {
 	Config
-	dns    dnsctl.Control
-	engine *engine.Engine
-	ready  sync.Once
+	server   *link.Server
+	commands chan command
+	begin    func(context.Context, wish) (*session, error) // start, but for tests
+	ready    sync.Once
+
+	mu   sync.Mutex // guards view
+	view view
+}
+
+// A view is what watchers may know, in the owner's words.
+type view struct {
+	wish     wish
+	phase    ipc.Phase
+	since    time.Time
+	problem  *ipc.Problem
+	session  *session // nil: there is none
+	upstream []netip.AddrPort
+}
+
+// A command is what a user wants, and where the answer goes.
+type command struct {
+	what   ipc.Command
+	answer chan error
 }
 
 // Repair undoes what a run that did not end orderly has left behind.
@@ -64,147 +92,234 @@ func Repair(log *slog.Logger) error {
 	return errors.Join(dnsctl.Restore(log), route.Restore())
 }
 
-// Run runs the service until ctx ends, which is no error, or until the portal
-// refuses it for good. Whatever happens, DNS and routes are afterwards as they
-// were found.
-func Run(ctx context.Context, c Config) (err error) {
+// Run runs the service until ctx ends, which is no error, or until an
+// administrator's token turns out to be useless. Whatever happens, DNS and
+// routes are afterwards as they were found.
+func Run(ctx context.Context, c Config) error {
 	if err := Repair(c.Log); err != nil {
 		return fmt.Errorf("repair after an earlier run: %w", err)
 	}
-	d := &daemon{Config: c}
-	if d.dns, err = dnsctl.New(c.DNS, c.Log); err != nil {
-		return fmt.Errorf("control DNS: %w", err)
-	}
-	names, err := loadNames(filepath.Join(c.State, namesFile), c.Log)
+	wish, err := c.loadWish()
 	if err != nil {
 		return err
 	}
-	resolver := &upstream.Resolver{Servers: d.servers, Hosts: dirs.Hosts, Dialer: net.Dialer{Control: sock.Control}}
-	c.Portal.Lookup, c.Portal.Dial = resolver.Host, resolver.Dialer.DialContext
-	channel, err := dial.New(c.Portal)
-	if err != nil {
-		return err
-	}
-	key, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	role := client.New(client.Config{Private: wire.Key(key.Bytes()), Names: names, InternetOn: c.Internet, Rand: rand.Reader, Wall: time.Now()}, clock.Now())
-	d.engine = engine.New(engine.Config{
-		Role: role, PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: resolver,
-		TUN:       func() (engine.Device, error) { return tun.Open(tunName, route.MTU) },
-		Configure: d.configure, Flush: d.dns.Flush, Remember: d.remember, Notify: d.notify, Log: c.Log,
-	})
-
-	defer func() {
-		if e := errors.Join(d.dns.Restore(), route.Restore()); e != nil {
-			err = errors.Join(err, fmt.Errorf("put DNS and routes back: %w", e))
-		}
-	}()
+	d := newDaemon(c, wish)
+	d.begin = d.start
 	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
-	g.Go(func() { d.watchResolvers(ctx) })
-	g.Go(func() { d.watchNetwork(ctx) })
-	g.Go(func() { d.watchReloads(ctx) })
-	err = d.engine.Run(ctx)
-	cancel()
-	g.Wait()
+	defer g.Wait()
+	defer cancel()
+	if c.Socket != "" {
+		var l net.Listener
+		if l, err = link.Listen(c.Socket); err != nil {
+			return err
+		}
+		g.Go(func() {
+			if err := d.server.Run(ctx, l); err != nil {
+				c.Log.Error("users' programs cannot reach the service any more", "error", err)
+			}
+		})
+	}
+	return d.own(ctx, wish)
+}
+
+func newDaemon(c Config, w wish) *daemon {
+	d := &daemon{Config: c, commands: make(chan command)}
+	d.view = view{wish: w, phase: ipc.SignedOut, since: time.Now()}
+	d.server = link.New(link.Config{Service: d, Version: c.Version, Log: c.Log})
+	return d
+}
+
+// own is the owner: it makes the wish fact.
+func (d *daemon) own(ctx context.Context, w wish) error {
+	var s *session
+	retry, pause := time.NewTimer(0), firstPause
+	defer retry.Stop()
+	waiting := false // for retry
+	if w.Token == "" {
+		d.Log.Info("nobody is signed in", "next", "run: stile sign-in")
+	}
+	for {
+		if s == nil && w.Token != "" && !waiting && ctx.Err() == nil {
+			var err error
+			if s, err = d.begin(ctx, w); err != nil {
+				return err // configured wrongly: trying again cannot help
+			}
+			d.show(func(v *view) { v.session, v.since = s, time.Now() })
+			d.enter(ipc.Connecting, nil)
+		}
+		if s != nil && (ctx.Err() != nil || s.wish.Token != w.Token) {
+			d.enter(ipc.Ending, nil)
+			s.cancel()
+		}
+		if s == nil && ctx.Err() != nil {
+			return nil
+		}
+
+		var events <-chan event
+		var ended <-chan error
+		stop := ctx.Done()
+		if s != nil {
+			events, ended = s.events, s.ended
+			if ctx.Err() != nil {
+				stop = nil
+			}
+		}
+		select {
+		case <-stop:
+		case c := <-d.commands:
+			next, err := d.act(w, s, c.what)
+			if err == nil {
+				if next.Token != w.Token {
+					waiting, pause = false, firstPause
+				}
+				if _, again := c.what.(ipc.Retry); again {
+					waiting = false
+				}
+				w = next
+				d.show(func(v *view) { v.wish = w })
+			}
+			c.answer <- err
+		case e := <-events:
+			if e.configured && e.err == nil {
+				pause = firstPause
+			}
+			d.happened(e)
+		case <-retry.C:
+			waiting = false
+		case err := <-ended:
+			told := ctx.Err() != nil || s.wish.Token != w.Token
+			s = nil
+			d.show(func(v *view) { v.session = nil })
+			switch {
+			case told && err == nil:
+				d.enter(ipc.SignedOut, nil)
+			case told:
+				d.Log.Error("a session did not end well", "error", err)
+				d.enter(ipc.SignedOut, nil)
+			case w.Source.Managed():
+				return d.explain(w, err)
+			case refused(err):
+				d.Log.Warn("signed out", "error", err)
+				if err := d.deleteSignIn(); err != nil {
+					d.Log.Error("the refused token stays on disk", "error", err)
+				}
+				w.Token, w.Source, w.Account, w.Actor = "", "", "", ""
+				d.show(func(v *view) { v.wish = w })
+				d.enter(ipc.SignedOut, ipc.Problemf(ipc.TokenRejected, "The portal ended this sign-in: it has expired or was revoked. Sign in again."))
+			default:
+				d.Log.Error("the session failed; it is tried again", "after", pause, "error", err)
+				d.enter(ipc.Connecting, ipc.Problemf(ipc.TunnelFailed, "The tunnel failed: %v. It is tried again by itself.", err))
+				retry.Reset(pause)
+				waiting, pause = true, min(2*pause, maxPause)
+			}
+		}
+	}
+}
+
+// refused reports whether the portal wants no more of this token.
+func refused(err error) bool {
+	return errors.Is(err, dial.ErrTokenRejected) || errors.Is(err, dial.ErrUnauthorized) || errors.Is(err, dial.ErrJoinRefused)
+}
+
+// explain adds what an administrator can do about a token of theirs.
+func (d *daemon) explain(w wish, err error) error {
+	if errors.Is(err, dial.ErrTokenRejected) {
+		return fmt.Errorf("%w: make another one with \"stile-server portal token create --client USER\" and put it where this one came from (%s)", err, w.Source)
+	}
 	return err
 }
 
-// networkChanged makes the client start over on the network it finds.
-func (d *daemon) networkChanged() {
-	d.Log.Info("the network changed; connecting anew")
-	if err := route.Refresh(); err != nil {
-		d.Log.Warn("the local network's routes could not be copied", "error", err)
+// act changes the wish as a command wants it, on disk first.
+func (d *daemon) act(w wish, s *session, c ipc.Command) (wish, error) {
+	managed := ipc.Problemf(ipc.TokenIsManaged, "This machine's administrator has set the token (%s). Ask them, or remove it there, to sign in or out yourself.", w.Source)
+	switch c := c.(type) {
+	case ipc.SignIn:
+		if w.Source.Managed() {
+			return w, managed
+		}
+		if d.Portal.URL == "" {
+			return w, ipc.Problemf(ipc.PortalUnknown, "The service does not know its portal. Start it with STILE_API_URL=wss://HOST.")
+		}
+		w.Token, w.Source, w.Account, w.Actor = wire.Secret(c.Token.Reveal()), ipc.TokenFromSignIn, c.AccountSlug, c.Actor
+		d.Log.Info("signing in", "account", c.AccountSlug)
+		return w, d.saveSignIn(w)
+	case ipc.SignOut:
+		if w.Source.Managed() {
+			return w, managed
+		}
+		w.Token, w.Source, w.Account, w.Actor = "", "", "", ""
+		d.Log.Info("signing out")
+		return w, d.deleteSignIn()
+	case ipc.SetInternet:
+		w.Internet = c.On
+		if err := d.saveSettings(w); err != nil {
+			return w, err
+		}
+		if s != nil {
+			s.engine.Do(core.InternetResource{On: c.On})
+		}
+		return w, nil
+	case ipc.Retry:
+		if s != nil {
+			s.retry()
+		}
+		return w, nil
 	}
-	d.engine.NetworkChanged()
+	return w, ipc.Problemf(ipc.UnknownCommand, "The service does not know this command. Update Stile.")
 }
 
-// configure makes the system as the role wants it: addresses and routes, then
-// DNS, so that no query meets a resolver that has no way yet.
-func (d *daemon) configure(iface string, t core.TUN) error {
-	var addrs []netip.Addr
-	for _, a := range []netip.Addr{t.IPv4, t.IPv6} {
-		if a.IsValid() {
-			addrs = append(addrs, a)
+// happened takes a session's step into account.
+func (d *daemon) happened(e event) {
+	d.mu.Lock()
+	phase := d.view.phase
+	d.mu.Unlock()
+	switch {
+	case phase == ipc.Ending:
+	case e.portal && e.up && phase == ipc.Connecting:
+		d.enter(ipc.Raising, nil)
+	case e.configured && e.err != nil:
+		d.enter(ipc.Raising, ipc.Problemf(ipc.TunnelFailed, "The system could not be set up for the tunnel: %v.", e.err))
+	case e.configured:
+		d.enter(ipc.Connected, nil)
+		d.ready.Do(func() {
+			d.Log.Info("the tunnel stands")
+			if d.Ready != nil {
+				d.Ready()
+			}
+		})
+	}
+	d.server.Changed()
+}
+
+func (d *daemon) enter(p ipc.Phase, problem *ipc.Problem) {
+	d.show(func(v *view) {
+		if v.phase != p {
+			v.phase, v.since = p, time.Now()
 		}
-	}
-	if err := route.Set(iface, route.Config{Addrs: addrs, Routes: t.Routes, Default: t.Default}); err != nil {
-		return err
-	}
-	if err := d.dns.Set(t.Sentinels, t.SearchDomain); err != nil {
-		return fmt.Errorf("take DNS over: %w", err)
-	}
-	if err := d.dns.Flush(); err != nil {
-		d.Log.Warn("the system's DNS cache could not be emptied", "error", err)
-	}
-	d.ready.Do(func() {
-		d.Log.Info("the tunnel stands", "interface", iface, "ipv4", t.IPv4, "ipv6", t.IPv6)
-		if d.Ready != nil {
-			d.Ready()
-		}
+		v.problem = problem
 	})
-	return nil
 }
 
-func (d *daemon) remember(names []core.ProxyName) error {
-	return saveNames(filepath.Join(d.State, namesFile), names)
+func (d *daemon) show(change func(*view)) {
+	d.mu.Lock()
+	change(&d.view)
+	d.mu.Unlock()
+	d.server.Changed()
 }
 
-func (d *daemon) notify(n core.Notify) { d.Log.Warn(n.Text, "resource", n.Resource) }
-
-// servers are the system's resolvers without sentinels, which lead back here.
-func (d *daemon) servers() ([]netip.AddrPort, error) {
-	list, err := d.dns.Servers()
-	return slices.DeleteFunc(list, func(s netip.AddrPort) bool { return policy.IsSentinel(s.Addr()) }), err
+func (d *daemon) setUpstream(list []netip.AddrPort) {
+	d.show(func(v *view) { v.upstream = list })
 }
 
-// watchResolvers tells the client the system's resolvers, at the start and
-// whenever they have become others. An empty list counts only if it is still
-// empty the next time: a file may be read while it is rewritten.
-func (d *daemon) watchResolvers(ctx context.Context) {
-	tick := time.NewTicker(dnsPoll)
-	defer tick.Stop()
-	var told []netip.AddrPort
-	first, empty := true, 0
-	for {
-		list, err := d.servers()
-		if len(list) == 0 {
-			empty++
-		} else {
-			empty = 0
-		}
-		if err == nil && (first || !slices.Equal(list, told) && empty != 1) {
-			first, told = false, list
-			d.engine.Do(core.SystemResolvers{Servers: list})
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (d *daemon) watchNetwork(ctx context.Context) {
-	err := netmon.Watch(ctx, tunName, d.networkChanged)
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		d.Log.Warn("changes of the network will go unnoticed; SIGHUP tells of one", "error", err)
-	}
-}
-
-// watchReloads takes SIGHUP for an administrator's word that the network is
-// another one.
-func (d *daemon) watchReloads(ctx context.Context) {
-	reloads, end := service.Reloads()
-	defer end()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-reloads:
-			d.networkChanged()
-		}
+// Handle implements link.Service: the owner acts, and has written down what is
+// wished when it answers.
+func (d *daemon) Handle(ctx context.Context, from link.Caller, c ipc.Command) error {
+	answer := make(chan error, 1)
+	select {
+	case d.commands <- command{c, answer}:
+		return <-answer
+	case <-ctx.Done():
+		return ipc.Problemf(ipc.Stopping, "The service is stopping. Try again in a while.")
 	}
 }

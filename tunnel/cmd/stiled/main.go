@@ -1,5 +1,5 @@
-// Stiled is the tunnel service of Stile: with a token from its environment or
-// a file it is the headless client.
+// Stiled is the tunnel service of Stile. Users sign in with the program stile;
+// with a token from its environment or a file it is the headless client.
 package main
 
 import (
@@ -20,6 +20,8 @@ import (
 	"stile/platform/machine"
 	"stile/platform/service"
 	"stile/tunnel/daemon"
+	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
 	"stile/tunnel/phoenix/dial"
 	"stile/tunnel/wire"
 )
@@ -27,6 +29,8 @@ import (
 type options struct {
 	APIURL    string           `name:"api-url" env:"STILE_API_URL,FIREZONE_API_URL" help:"The portal: wss://HOST[:PORT]. ws:// is taken from the environment only." placeholder:"URL"`
 	TokenPath string           `env:"STILE_TOKEN_PATH,FIREZONE_TOKEN_PATH" default:"${token}" help:"File that holds the token (root only, mode 0600). STILE_TOKEN wins over it."`
+	AuthURL   string           `name:"auth-url" env:"STILE_AUTH_URL" help:"Where users sign in (default: at the portal)." placeholder:"URL"`
+	Socket    string           `env:"STILE_SOCKET" default:"${socket}" help:"Local socket for the programs of users." placeholder:"PATH"`
 	CAFile    string           `name:"ca-file" env:"STILE_CA_FILE,FIREZONE_CA_FILE" help:"Certificates to trust besides the system's."`
 	Name      string           `env:"STILE_NAME,FIREZONE_NAME" help:"Name of this device in the portal (default: its host name)."`
 	ID        string           `name:"id" env:"STILE_ID,FIREZONE_ID" help:"Identifier of this device (default: made from the machine's)."`
@@ -43,7 +47,7 @@ type options struct {
 
 func main() {
 	var o options
-	kong.Parse(&o, kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State},
+	kong.Parse(&o, kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State, "socket": link.Socket},
 		kong.Description("Reach private resources by name. Runs as root: it makes a network interface, and answers DNS while it runs."))
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "stiled:", err)
@@ -71,11 +75,13 @@ func run(o options) error {
 
 func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
 	token, err := keystore.FromEnvironment("STILE_TOKEN", "FIREZONE_TOKEN")
+	c.TokenSource = ipc.TokenFromEnvironment
 	if errors.Is(err, keystore.ErrNoToken) {
 		token, err = keystore.FromFile(o.TokenPath)
+		c.TokenSource = ipc.TokenFromFile
 	}
-	if errors.Is(err, keystore.ErrNoToken) {
-		return c, fmt.Errorf("%w: put the token into %s (mode 0600), or into STILE_TOKEN", err, o.TokenPath)
+	if errors.Is(err, keystore.ErrNoToken) { // then users sign in
+		c.TokenSource, err = "", nil
 	}
 	if err != nil {
 		return c, err
@@ -99,9 +105,10 @@ func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
 		return c, fmt.Errorf("--max-partition-time: %w", err)
 	}
 	us := machine.Describe()
-	c.State, c.Internet, c.Log = o.State, o.Internet, log
+	c.StateDir, c.Socket, c.Internet, c.AuthURL, c.Log, c.Version = o.State, o.Socket, o.Internet, o.AuthURL, log, stamp.String()
+	c.Token = wire.Secret(token)
 	c.Portal.URL, c.Portal.AllowPlain, c.Portal.CAFile = o.APIURL, o.APIURL == os.Getenv("STILE_API_URL") || o.APIURL == os.Getenv("FIREZONE_API_URL"), o.CAFile
-	c.Portal.Kind, c.Portal.Token, c.Portal.Name, c.Portal.Log = dial.Client, wire.Secret(token), o.Name, log
+	c.Portal.Kind, c.Portal.Name, c.Portal.Log = dial.Client, o.Name, log
 	c.Portal.ExternalID = wire.ExternalID(strings.TrimSpace(o.ID))
 	c.Portal.UserAgent = wire.UserAgent(wire.HeadlessClient, stamp.Version, us.Name, us.Version, us.Arch, us.Kernel)
 	return c, nil

@@ -1,0 +1,257 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"stile/tunnel/core"
+	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
+	"stile/tunnel/phoenix/dial"
+)
+
+func TestSignInAndOut(t *testing.T) {
+	run(t, Config{}, wish{}, func(h *house) {
+		h.wants(ipc.SignedOut, "")
+		h.command(ipc.SignIn{Token: "abc.def", AccountSlug: "acme", Actor: "Alice"})
+		h.wants(ipc.Connecting, "")
+		h.tell(event{portal: true, up: true})
+		h.wants(ipc.Raising, "")
+		h.tell(event{configured: true})
+		h.wants(ipc.Connected, "")
+		h.tell(event{portal: true, up: false}) // the portal is away; the tunnel stands
+		h.wants(ipc.Connected, "")
+		if s := h.State(); s.Session.Account != "acme" || s.Session.Actor != "Alice" || s.Session.Token != ipc.TokenFromSignIn {
+			t.Errorf("%+v", s.Session)
+		}
+		if got := h.session().wish.Token.Reveal(); got != "abc.def" {
+			t.Errorf("the session has token %q", got)
+		}
+
+		h.command(ipc.SignOut{})
+		h.wants(ipc.Ending, "")
+		h.end(nil)
+		h.wants(ipc.SignedOut, "")
+		h.command(ipc.SignOut{}) // twice is no error
+		if _, err := os.Stat(filepath.Join(h.StateDir, signInFile)); err == nil {
+			t.Error("the token is still on disk")
+		}
+	})
+}
+
+func TestAnotherSignInReplacesTheSession(t *testing.T) {
+	run(t, Config{}, wish{Token: "first", Source: ipc.TokenFromSignIn}, func(h *house) {
+		h.wants(ipc.Connecting, "")
+		first := h.session()
+		h.command(ipc.SignIn{Token: "second"})
+		h.wants(ipc.Ending, "")
+		if h.session() != first {
+			t.Error("the second session began before the first had put DNS and routes back")
+		}
+		h.end(nil)
+		h.wants(ipc.Connecting, "")
+		if got := h.session().wish.Token.Reveal(); got != "second" {
+			t.Errorf("the session has token %q", got)
+		}
+	})
+}
+
+func TestRefusedTokenSignsOut(t *testing.T) {
+	run(t, Config{}, wish{}, func(h *house) {
+		h.command(ipc.SignIn{Token: "abc"})
+		h.end(fmt.Errorf("portal: %w", dial.ErrTokenRejected))
+		h.wants(ipc.SignedOut, ipc.TokenRejected)
+		if _, err := os.Stat(filepath.Join(h.StateDir, signInFile)); err == nil {
+			t.Error("the token is still on disk")
+		}
+		h.command(ipc.SignIn{Token: "better"})
+		h.wants(ipc.Connecting, "")
+	})
+}
+
+func TestFailedSessionIsTriedAgain(t *testing.T) {
+	run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
+		for i := range 9 {
+			began := time.Now()
+			h.end(errors.New("create tunnel device: busy"))
+			h.wants(ipc.Connecting, ipc.TunnelFailed)
+			for h.session() == nil {
+				time.Sleep(100 * time.Millisecond)
+				synctest.Wait()
+			}
+			if took, want := time.Since(began), min(firstPause<<i, maxPause); took < want || took > want+time.Second {
+				t.Errorf("attempt %d after %v, want %v", i, took, want)
+			}
+		}
+		h.end(errors.New("busy"))
+		h.command(ipc.Retry{})
+		h.wants(ipc.Connecting, "")
+	})
+}
+
+func TestManagedToken(t *testing.T) {
+	result := run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromFile}, func(h *house) {
+		for _, c := range []ipc.Command{ipc.SignIn{Token: "mine"}, ipc.SignOut{}} {
+			var problem *ipc.Problem
+			if err := h.Handle(h.t.Context(), link.Caller{}, c); !errors.As(err, &problem) || problem.Code != ipc.TokenIsManaged {
+				t.Errorf("%T: %v", c, err)
+			}
+		}
+		h.end(dial.ErrTokenRejected)
+	})
+	if !errors.Is(result, dial.ErrTokenRejected) || !strings.Contains(result.Error(), "token create") {
+		t.Errorf("the service ended with: %v", result)
+	}
+}
+
+func TestStopWaitsForTheSession(t *testing.T) {
+	result := run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
+		h.stop()
+		synctest.Wait()
+		h.wants(ipc.Ending, "")
+		h.end(nil)
+	})
+	if result != nil {
+		t.Error(result)
+	}
+}
+
+func TestInternetSwitchIsKept(t *testing.T) {
+	run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
+		h.command(ipc.SetInternet{On: true})
+		if !h.State().Internet.On || h.engine.done[0] != (core.InternetResource{On: true}) {
+			t.Errorf("%+v, %v", h.State().Internet, h.engine.done)
+		}
+		again, err := h.loadWish()
+		if err != nil || !again.Internet {
+			t.Errorf("%+v, %v", again, err)
+		}
+	})
+}
+
+func TestSilentPortalIsSaid(t *testing.T) {
+	run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
+		h.wants(ipc.Connecting, "")
+		time.Sleep(silence + time.Second)
+		h.wants(ipc.Connecting, ipc.PortalUnreachable)
+	})
+}
+
+func TestWishSurvives(t *testing.T) {
+	c := Config{StateDir: t.TempDir(), Log: quiet}
+	want := wish{Token: "abc", Source: ipc.TokenFromSignIn, Account: "acme", Actor: "Alice", Internet: true}
+	if err := errors.Join(c.saveSignIn(want), c.saveSettings(want)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.loadWish(); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	info, err := os.Stat(filepath.Join(c.StateDir, signInFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	c.Token, c.TokenSource = "managed", ipc.TokenFromEnvironment
+	if got, err := c.loadWish(); err != nil || got.Token != "managed" || got.Source != ipc.TokenFromEnvironment {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestUnreadableWishIsKeptAside(t *testing.T) {
+	for _, text := range []string{"", "{", `{"version":2,"token":"abc"}`, `{"version":1,"token":"a b"}`, `{"version":1}`, strings.Repeat(" ", maxStateFile+1)} {
+		c := Config{StateDir: t.TempDir(), Log: quiet}
+		path := filepath.Join(c.StateDir, signInFile)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.loadWish(); err != nil || got.Token != "" {
+			t.Errorf("%.40q: %+v, %v", text, got, err)
+		}
+		if kept, err := os.ReadFile(path + ".bad"); err != nil || string(kept) != text {
+			t.Errorf("%.40q was lost: %v", text, err)
+		}
+	}
+}
+
+// A house is a daemon whose sessions are fakes.
+type house struct {
+	*daemon
+	t      *testing.T
+	stop   context.CancelFunc
+	engine *fake
+}
+
+type fake struct{ done []core.Result }
+
+func (f *fake) Do(r core.Result)    { f.done = append(f.done, r) }
+func (f *fake) Report() core.Report { return core.Report{} }
+
+// run runs a daemon in a bubble while script drives it, stops it, and returns
+// how it ended.
+func run(t *testing.T, c Config, w wish, script func(h *house)) (result error) {
+	t.Helper()
+	c.StateDir, c.Log, c.Portal.URL = t.TempDir(), quiet, "wss://portal.example"
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		h := &house{daemon: newDaemon(c, w), t: t, stop: cancel, engine: &fake{}}
+		h.begin = func(_ context.Context, w wish) (*session, error) {
+			return &session{
+				daemon: h.daemon, wish: w, engine: h.engine, retry: func() {}, cancel: func() {},
+				events: make(chan event), ended: make(chan error, 1),
+			}, nil
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- h.own(ctx, w) }()
+		synctest.Wait()
+		script(h)
+		cancel()
+		synctest.Wait()
+		if s := h.session(); s != nil {
+			s.ended <- nil
+		}
+		result = <-ended
+	})
+	return result
+}
+
+func (h *house) session() *session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.view.session
+}
+
+func (h *house) tell(e event) {
+	h.session().events <- e
+	synctest.Wait()
+}
+
+func (h *house) end(err error) {
+	h.session().ended <- err
+	synctest.Wait()
+}
+
+func (h *house) command(c ipc.Command) {
+	h.t.Helper()
+	if err := h.Handle(h.t.Context(), link.Caller{}, c); err != nil {
+		h.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+func (h *house) wants(p ipc.Phase, problem ipc.Code) {
+	h.t.Helper()
+	s := h.State().Session
+	got := ipc.Code("")
+	if s.Problem != nil {
+		got = s.Problem.Code
+	}
+	if s.Phase != p || got != problem {
+		h.t.Errorf("phase %s, problem %q; want %s, %q", s.Phase, got, p, problem)
+	}
+}

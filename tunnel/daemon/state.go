@@ -1,0 +1,92 @@
+package daemon
+
+import (
+	"net/netip"
+	"time"
+
+	"stile/tunnel/core"
+	"stile/tunnel/id"
+	"stile/tunnel/ipc"
+)
+
+// silence is how long the portal may take before users are told that it does
+// not answer.
+const silence = 5 * time.Second
+
+// State implements link.Service.
+func (d *daemon) State() ipc.State {
+	d.mu.Lock()
+	v := d.view
+	d.mu.Unlock()
+	s := ipc.State{
+		Version: d.Version,
+		Session: ipc.Session{
+			Phase: v.phase, Since: v.since, Problem: v.problem, Token: v.wish.Source,
+			Account: v.wish.Account, Actor: v.wish.Actor, Portal: d.Portal.URL, AuthURL: d.AuthURL,
+		},
+		Internet: ipc.Internet{On: v.wish.Internet},
+		DNS:      ipc.DNS{Mode: string(d.DNS), Upstream: v.upstream},
+	}
+	if d.Portal.URL == "" && s.Session.Problem == nil {
+		s.Session.Problem = ipc.Problemf(ipc.PortalUnknown, "The service does not know its portal. Start it with STILE_API_URL=wss://HOST.")
+	}
+	if v.session == nil {
+		return s
+	}
+	r := v.session.engine.Report()
+	s.Session.PortalUp = r.PortalUp
+	if !r.PortalUp && s.Session.Problem == nil && v.phase != ipc.Ending && time.Since(v.since) > silence {
+		s.Session.Problem = ipc.Problemf(ipc.PortalUnreachable, "The portal %s does not answer. Check the network; it is tried again by itself.", d.Portal.URL)
+	}
+	d.describe(&s, &r)
+	return s
+}
+
+// describe takes over what the engine reports.
+func (d *daemon) describe(s *ipc.State, r *core.Report) {
+	if r.TUN.IPv4.IsValid() || r.TUN.IPv6.IsValid() {
+		s.Tunnel = ipc.Tunnel{Interface: tunName, IPv4: r.TUN.IPv4, IPv6: r.TUN.IPv6, Routes: r.TUN.Routes}
+		if r.TUN.Default {
+			s.Tunnel.Routes = append([]netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}, s.Tunnel.Routes...)
+		}
+		s.DNS.Sentinels, s.DNS.SearchDomain = r.TUN.Sentinels, r.TUN.SearchDomain
+	}
+	for _, res := range r.Resources {
+		s.Internet.Available = s.Internet.Available || res.Type == "internet"
+		s.Resources = append(s.Resources, resource(res, s))
+	}
+	ipc.SortResources(s.Resources)
+	for _, c := range r.Connections {
+		out := ipc.Connection{
+			Gateway: id.GatewayOf(c.Peer), Site: c.Site, State: c.State, Local: c.Local, Remote: c.Remote,
+			LastHandshake: c.LastHandshake, Sent: c.Sent, Received: c.Received,
+		}
+		switch {
+		case c.Relayed:
+			out.Path = ipc.Relayed
+		case c.Remote.IsValid():
+			out.Path = ipc.Direct
+		}
+		s.Connections = append(s.Connections, out)
+	}
+	for _, c := range r.Counters {
+		if c.Value > 0 {
+			s.Counters = append(s.Counters, ipc.Counter(c))
+		}
+	}
+}
+
+func resource(r core.Resource, s *ipc.State) ipc.Resource {
+	out := ipc.Resource{
+		ID: r.ID, Type: string(r.Type), Name: r.Name, Address: r.Address, Description: r.Description, Sites: r.Sites, State: ipc.ResourceState(r.State),
+	}
+	switch {
+	case r.Type == "internet" && !s.Internet.On:
+		out.Problem = ipc.Problemf(ipc.InternetIsOff, "Switch it on with: stile internet on.")
+	case out.State == ipc.Offline:
+		out.Problem = ipc.Problemf(ipc.SiteOffline, "No gateway of its site is online. Ask your administrator; it is tried again with the next use.")
+	case !s.Session.PortalUp:
+		out.Problem = ipc.Problemf(ipc.NotConnected, "The portal does not answer, so that no new access can be asked for.")
+	}
+	return out
+}

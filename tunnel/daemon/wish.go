@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"stile/platform/dirs"
+	"stile/tunnel/ipc"
+	"stile/tunnel/wire"
+)
+
+const (
+	signInFile   = "sign-in.json"  // 0600: it holds the token
+	settingsFile = "settings.json" // what users chose
+	maxStateFile = 64 << 10
+)
+
+// A wish is what users and administrators want of the service. The owner makes
+// it fact; nothing else does.
+type wish struct {
+	Token          wire.Secret // "": nobody is signed in
+	Source         ipc.TokenSource
+	Account, Actor string
+	Internet       bool
+}
+
+// signedIn is the file of a sign-in.
+type signedIn struct {
+	Version int    `json:"version"`
+	Token   string `json:"token"`
+	Account string `json:"account,omitempty"`
+	Actor   string `json:"actor,omitempty"`
+}
+
+// settings is the file of what users chose.
+type settings struct {
+	Version  int  `json:"version"`
+	Internet bool `json:"internet"`
+}
+
+// loadWish reads what users wished in earlier runs. A token from environment or
+// file, an administrator's, wins over a sign-in.
+func (c *Config) loadWish() (wish, error) {
+	w := wish{Token: c.Token, Source: c.TokenSource}
+	var s settings
+	if err := loadJSON(filepath.Join(c.StateDir, settingsFile), &s, func() bool { return s.Version == 1 }, c.Log); err != nil {
+		return w, err
+	}
+	w.Internet = s.Internet || c.Internet
+	if w.Token != "" {
+		return w, nil
+	}
+	var in signedIn
+	usable := func() bool {
+		token, err := ipc.ParseToken(in.Token)
+		return err == nil && token.Reveal() == in.Token && in.Version == 1
+	}
+	err := loadJSON(filepath.Join(c.StateDir, signInFile), &in, usable, c.Log)
+	if err == nil && in.Token != "" {
+		w.Token, w.Source, w.Account, w.Actor = wire.Secret(in.Token), ipc.TokenFromSignIn, in.Account, in.Actor
+	}
+	return w, err
+}
+
+func (c *Config) saveSignIn(w wish) error {
+	return saveJSON(filepath.Join(c.StateDir, signInFile), signedIn{1, w.Token.Reveal(), w.Account, w.Actor})
+}
+
+func (c *Config) deleteSignIn() error {
+	if err := os.Remove(filepath.Join(c.StateDir, signInFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete the token: %w", err)
+	}
+	return nil
+}
+
+func (c *Config) saveSettings(w wish) error {
+	return saveJSON(filepath.Join(c.StateDir, settingsFile), settings{1, w.Internet})
+}
+
+// loadJSON reads a file of ours. One that is not is kept aside, so that the
+// service starts and nothing is lost.
+func loadJSON[T any](path string, into *T, good func() bool, log *slog.Logger) error {
+	text, err := readBounded(path, maxStateFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		if err = json.Unmarshal(text, into); err == nil && !good() {
+			err = errors.New("it is not what this version writes")
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	*into = *new(T)
+	log.Warn("a file is unreadable and was put aside", "file", path, "aside", path+".bad", "error", err)
+	if err := os.Rename(path, path+".bad"); err != nil {
+		return fmt.Errorf("put the unreadable file aside: %w", err)
+	}
+	return nil
+}
+
+func saveJSON(path string, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return dirs.WriteFile(path, append(text, '\n'), 0o600)
+}
