@@ -201,12 +201,16 @@ func (r *reader) explain(err error) *ipc.Problem {
 // answer tells what became of a request. A state follows in any case, and none
 // that was taken before the request was handled.
 func (r *reader) answer(ctx context.Context, id uint64, p *ipc.Problem) error {
-	defer r.Changed()
-	return r.send(ctx, func() ipc.Message {
+	err := r.send(ctx, func() ipc.Message {
 		floor := r.begin()
 		r.mutex.Lock()
 		r.floor, r.pending, r.latest = floor, nil, nil
 		r.mutex.Unlock()
 		return ipc.Message{Answer: &ipc.Answer{ID: id, Problem: p}}
 	})
+	if after, ok := r.snapshot(); ok && err == nil {
+		r.offer(after)
+	}
+	r.Changed() // for the others
+	return err
 }

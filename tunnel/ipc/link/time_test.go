@@ -137,14 +137,14 @@ func TestStatesFromBeforeACommandAreNotSentAfterIt(t *testing.T) {
 	if err := r.answer(t.Context(), 1, nil); err != nil {
 		t.Fatal(err)
 	}
+	if r.pending == nil {
+		t.Error("no state would be sent, though the last one is forgotten")
+	}
+	r.pending = nil
+	before.frame = append(before.frame, 0) // as if it said something else
 	r.offer(before)
 	if r.pending != nil {
 		t.Error("an old state would be sent")
-	}
-	after, _ := f.server.snapshot()
-	r.offer(after)
-	if r.pending == nil {
-		t.Error("a new state would not be sent, though the last one is forgotten")
 	}
 }
 
