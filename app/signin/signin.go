@@ -39,9 +39,9 @@ var (
 func Explain(err error) string {
 	switch err {
 	case nil:
-		return "You are signed in. You can close this page."
+		return "The program takes over from here. You can close this page."
 	case ErrRepeated:
-		return "You are signed in already. You can close this page."
+		return "The program has taken over already. You can close this page."
 	case ErrForged:
 		return "This does not belong to the sign-in that the program waits for. If you started more than one, use the page that was opened last."
 	case ErrLate:

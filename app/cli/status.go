@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"stile/build/stamp"
+	"stile/platform/ipcsock"
+	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
+)
+
+type statusCommand struct {
+	JSON  bool `name:"json" help:"Print it as JSON, for programs. With --watch: one object a line."`
+	Watch bool `help:"Go on, showing each change, until you press Ctrl-C."`
+}
+
+// Run prints the state, once or as it changes.
+func (c statusCommand) Run(ctx context.Context, p *program) error {
+	if c.Watch {
+		return p.watch(ctx, c.JSON)
+	}
+	l, s, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if c.JSON {
+		return writeJSON(p.out, s, "  ")
+	}
+	_, err = io.WriteString(p.out, text(s, p.now()))
+	return err
+}
+
+// retry is how often a service that is away is looked for.
+const retry = time.Second
+
+// watch shows states until ctx ends. A service that goes away may come back.
+func (p *program) watch(ctx context.Context, asJSON bool) error {
+	told := ""
+	for {
+		err := p.follow(ctx, asJSON)
+		if ctx.Err() != nil {
+			return nil // that is how one leaves
+		}
+		if !mayComeBack(err) {
+			return err
+		}
+		if why := explain(ctx, err); why != told {
+			fmt.Fprintf(p.err, "stile: %s\nWaiting for it.\n", why)
+			told = why
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry):
+		}
+	}
+}
+
+func mayComeBack(err error) bool {
+	if p, is := errors.AsType[*ipc.Problem](err); is {
+		return p.Code == ipc.Stopping || p.Code == ipc.Busy
+	}
+	return errors.Is(err, ipcsock.ErrNobody) || errors.Is(err, link.ErrGone) || errors.Is(err, link.ErrSilent)
+}
+
+// follow shows states of one connection until it breaks.
+func (p *program) follow(ctx context.Context, asJSON bool) error {
+	l, s, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	var g sync.WaitGroup
+	defer g.Wait()
+	defer cancel()
+	states, broken := make(chan *ipc.State), make(chan error, 1)
+	g.Go(func() {
+		for {
+			s, err := l.Next(ctx)
+			if err != nil {
+				broken <- err
+				return
+			}
+			select {
+			case states <- s:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	var tick <-chan time.Time // ages grow by themselves
+	if _, is := p.terminal(); is && !asJSON {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		if err := p.show(s, asJSON); err != nil {
+			return err
+		}
+		select {
+		case s = <-states:
+		case <-tick:
+		case err := <-broken:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// show prints one state of many: in place on a terminal, below each other
+// otherwise.
+func (p *program) show(s *ipc.State, asJSON bool) error {
+	if asJSON {
+		return writeJSON(p.out, s, "")
+	}
+	f, onTerminal := p.terminal()
+	if !onTerminal {
+		_, err := fmt.Fprintln(p.out, text(s, p.now()))
+		return err
+	}
+	_, height, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		height = 24
+	}
+	_, err = fmt.Fprint(p.out, "\x1b[H\x1b[2J", crop(text(s, p.now()), height-1))
+	return err
+}
+
+// crop leaves out what does not fit into height lines, and says so.
+func crop(text string, height int) string {
+	lines := strings.SplitAfter(text, "\n")
+	if len(lines)-1 <= height || height < 2 {
+		return text
+	}
+	return strings.Join(lines[:height-1], "") + fmt.Sprintf("… and %d lines more\n", len(lines)-height)
+}
+
+func (p *program) terminal() (f *os.File, is bool) {
+	f, is = p.out.(*os.File)
+	return f, is && term.IsTerminal(int(f.Fd()))
+}
+
+func writeJSON(w io.Writer, v any, indent string) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	return e.Encode(v)
+}
+
+type resourcesCommand struct {
+	JSON bool `name:"json" help:"Print them as JSON, for programs."`
+}
+
+// Run prints the resources.
+func (c resourcesCommand) Run(ctx context.Context, p *program) error {
+	l, s, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if s.Session.Phase == ipc.SignedOut {
+		return signedOut(s)
+	}
+	if c.JSON {
+		if s.Resources == nil {
+			s.Resources = []ipc.Resource{}
+		}
+		return writeJSON(p.out, s.Resources, "  ")
+	}
+	if len(s.Resources) == 0 {
+		if s.Session.Phase != ipc.Connected {
+			return advice("Your resources are not known yet. " + headline(s.Session, p.now()))
+		}
+		fmt.Fprintln(p.out, "There is nothing that you may reach. Ask your administrator.")
+		return nil
+	}
+	table(p.out, "", resourceRows(s.Resources))
+	return nil
+}
+
+// signedOut says that something needs a session.
+func signedOut(s *ipc.State) error {
+	if p := s.Session.Problem; p != nil {
+		return p
+	}
+	return ipc.Problemf(ipc.TokenRejected, "You are signed out. Sign in with: stile sign-in")
+}
+
+type internetCommand struct {
+	State string `arg:"" enum:"on,off" help:"on or off."`
+}
+
+// Run switches the Internet resource.
+func (c internetCommand) Run(ctx context.Context, p *program) error {
+	l, _, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := l.Do(ctx, ipc.SetInternet{On: c.State == "on"}); err != nil {
+		return err
+	}
+	s, err := l.Next(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.State == "off":
+		fmt.Fprintln(p.out, "Other traffic goes out directly.")
+	case s.Session.Phase != ipc.Connected:
+		fmt.Fprintln(p.out, "Once you are connected, all traffic goes through the tunnel.")
+	case !s.Internet.Available:
+		fmt.Fprintln(p.out, "Noted, but your account has no Internet resource: other traffic goes out directly.")
+	default:
+		fmt.Fprintln(p.out, "All traffic goes through the tunnel.")
+	}
+	return nil
+}
+
+type versionCommand struct {
+	JSON bool `name:"json" help:"Print them as JSON, for programs."`
+}
+
+// Run prints the versions. It is no error that there is no service to ask.
+func (c versionCommand) Run(ctx context.Context, p *program) error {
+	service, missing := "", ""
+	l, err := link.Dial(ctx, p.socket)
+	if err == nil {
+		service = l.Hello.Version
+		l.Close()
+	} else {
+		missing = explain(ctx, err)
+	}
+	if c.JSON {
+		return writeJSON(p.out, struct {
+			Program string `json:"program"`
+			Service string `json:"service,omitempty"` // absent if it does not answer
+		}{stamp.String(), service}, "  ")
+	}
+	fmt.Fprintln(p.out, "stile ", stamp.String())
+	if err == nil {
+		fmt.Fprintln(p.out, "stiled", clean(service))
+	} else {
+		fmt.Fprintln(p.out, "stiled", missing)
+	}
+	return nil
+}
