@@ -241,7 +241,7 @@ func (w *shortWorld) stile(s *stage) ([]*role, error) {
 	d := &deployment{
 		portal: w.services, relay: w.services, gateway: w.gateway, laptop: w.client,
 		relayPlace: shortServices, authority: w.authority,
-		resources: []resource{{"Server", overStile.String()}},
+		resources: []resource{{Name: "Server", Address: overStile.String()}},
 	}
 	if err := d.up(s); err != nil {
 		return nil, err

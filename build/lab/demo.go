@@ -16,7 +16,7 @@ heard of `+wikiName+`.
 
 `)
 	v := &visit{stage: s}
-	err := v.begin(defaultHome, resource{"Wiki", wikiName}, resource{"Site", siteInside.v4.Masked().String()})
+	err := v.begin(defaultHome, wikiByName, site4)
 	if err == nil {
 		err = s.step("http://"+wikiName+"/ shows the wiki, by name, through the tunnel", func() error {
 			_, err := v.first("http://" + wikiName + "/")

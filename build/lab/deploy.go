@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,6 +15,8 @@ import (
 	"text/template"
 
 	"stile/build/lab/host"
+	"stile/build/lab/link"
+	"stile/build/lab/nat"
 	"stile/build/lab/serve"
 )
 
@@ -23,20 +24,30 @@ import (
 // what the portal knows.
 type deployment struct {
 	portal, relay, gateway, laptop *host.Host
+	gatewayEnd                     *link.End // where a foreign gateway's packets leave; nil: it is seen to
 	relayPlace                     place
 	authority                      *serve.Authority
 	resources                      []resource
+	internet                       bool // the client takes the Internet resource
 
-	client, gate *role // stiled on the laptop, and the gateway
+	control, turn, gate, client *role // the portal, the relay, the gateway, stiled
+	tokens                      map[string]string
 }
 
-// A resource is one entry of the portal's list, open to every user.
-type resource struct{ Name, Address string }
+// A resource is one entry of the portal's list, open to every user unless it is
+// closed. Type "" is told by the address.
+type resource struct {
+	Name, Address, Type string
+	Filters             []string
+	Closed              bool
+}
 
 // Names of the deployment.
 const (
 	siteName = "Office"
 	userMail = "ada@example.net"
+
+	userPassword = "a long lab password"
 
 	portalConfig = "/etc/stile/portal.yaml"
 	portalSocket = "/run/stile/portal.sock"
@@ -45,6 +56,7 @@ const (
 	portalURL    = "wss://" + portalName
 
 	clientToken = "/etc/stile/token"
+	resolvConf  = "/etc/resolv.conf"
 )
 
 // portalYAML is the portal's configuration: TLS for our own programs, and a
@@ -60,12 +72,21 @@ listeners:
 sites: [` + siteName + `]
 resources:
 {{- range .}}
-  - {name: "{{.Name}}", address: "{{.Address}}"}
+  - name: {{.Name}}
+{{- with .Type}}
+    type: {{.}}
+{{- end}}
+{{- with .Address}}
+    address: "{{.}}"
+{{- end}}
+{{- with .Filters}}
+    filters: [{{range .}}{{.}},{{end}}]
+{{- end}}
 {{- end}}
 policies:
-{{- range .}}
-  - {group: Everyone, resource: "{{.Name}}"}
-{{- end}}
+{{- range .}}{{if not .Closed}}
+  - {group: Everyone, resource: {{.Name}}}
+{{- end}}{{end}}
 `))
 
 // server and daemon are our programs as a host sees them.
@@ -87,52 +108,56 @@ func (s *stage) built() error {
 
 // up starts all roles, each when the one before is ready, as steps of the scenario.
 func (d *deployment) up(s *stage) error {
-	for _, step := range []struct {
-		what string
-		do   func() error
-	}{
-		{"the programs are built", s.built},
-		{"the portal answers", func() error { return d.startPortal(s) }},
-		{"the relay is registered", func() error { return d.startRelay(s) }},
-		{"the gateway is online", func() error { return d.startGateway(s) }},
-		{"the laptop's resolver is Stile's", func() error { return d.startClient(s) }},
-	} {
-		if err := s.step(step.what, step.do); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.all(
+		step{"the programs are built", s.built},
+		step{"the portal answers", func() error { return d.installPortal(s) }},
+		step{"the relay is registered", func() error { return d.startRelay(s) }},
+		step{"the gateway is online", func() error { return d.startGateway(s) }},
+		step{"the laptop's resolver is Stile's", func() error { return d.startClient(s) }},
+	)
 }
 
-// startPortal writes the portal's files, starts it and adds the user.
-func (d *deployment) startPortal(s *stage) error {
+// installPortal writes the portal's files, starts it and adds the user.
+func (d *deployment) installPortal(s *stage) error {
 	cert, key, err := d.authority.Issue(portalName)
 	if err != nil {
 		return err
 	}
-	var config bytes.Buffer
-	if err := portalYAML.Execute(&config, d.resources); err != nil {
-		return err
-	}
 	if err := errors.Join(
-		d.portal.WriteFile(portalConfig, config.Bytes(), 0o644),
+		d.configure(),
 		d.portal.WriteFile(portalCert, cert, 0o644),
 		d.portal.WriteFile(portalKey, key, 0o600),
 	); err != nil {
 		return err
 	}
-	r, err := s.start(d.portal, "portal", nil, server, "portal", "run", "--config", portalConfig)
-	if err != nil {
+	if err := d.startPortal(s); err != nil {
 		return err
 	}
-	if err := s.ready(r, d.listens); err != nil {
-		return err
-	}
-	if err := s.ready(r, d.shows(func(s portalStatus) bool { return s.Running })); err != nil {
-		return err
-	}
-	_, err = d.ask(s.ctx, "a long lab password\n", "user", "add", userMail)
+	_, err = d.ask(s.ctx, userPassword+"\n", "user", "add", userMail)
 	return err
+}
+
+// configure writes the portal's configuration as an editor would, under another
+// name first. A running portal notices.
+func (d *deployment) configure() error {
+	var config bytes.Buffer
+	if err := portalYAML.Execute(&config, d.resources); err != nil {
+		return err
+	}
+	if err := d.portal.WriteFile(portalConfig+".new", config.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return d.portal.Do(func() error { return os.Rename(portalConfig+".new", portalConfig) })
+}
+
+func (d *deployment) startPortal(s *stage) (err error) {
+	if d.control, err = s.start(d.portal, "portal", nil, server, "portal", "run", "--config", portalConfig); err != nil {
+		return err
+	}
+	if err := s.ready(d.control, d.listens); err != nil {
+		return err
+	}
+	return s.ready(d.control, d.shows(func(s portalStatus) bool { return s.Running }))
 }
 
 // listens tells whether the portal takes commands.
@@ -146,53 +171,78 @@ func (d *deployment) startRelay(s *stage) error {
 	if err != nil {
 		return err
 	}
-	r, err := s.start(d.relay, "relay", []string{
-		"STILE_TOKEN=" + token, "STILE_API_URL=" + portalURL,
-		"PUBLIC_IP4_ADDR=" + d.relayPlace.v4.Addr().String(), "PUBLIC_IP6_ADDR=" + d.relayPlace.v6.Addr().String(),
-	}, server, "relay")
+	d.turn, err = s.begin(part{
+		host: d.relay, name: "relay", token: token,
+		shared: []string{"PUBLIC_IP4_ADDR=" + d.relayPlace.v4.Addr().String(), "PUBLIC_IP6_ADDR=" + d.relayPlace.v6.Addr().String()},
+		own:    []string{server, "relay"}, ownEnv: []string{"STILE_TOKEN=" + token},
+		foreign: s.order.RelayCmd,
+	})
 	if err != nil {
 		return err
 	}
-	return s.ready(r, d.shows(portalStatus.hasRelay))
+	return s.ready(d.turn, d.shows(portalStatus.hasRelay))
 }
 
+// startGateway starts the site's gateway. Foreign ones leave it to others to
+// make their host a router.
 func (d *deployment) startGateway(s *stage) error {
 	token, err := d.token(s.ctx, "--gateway", siteName)
 	if err != nil {
 		return err
 	}
-	d.gate, err = s.start(d.gateway, "gateway", []string{"STILE_TOKEN=" + token, "STILE_API_URL=" + portalURL}, server, "gateway")
+	if s.order.GatewayCmd != "" && d.gatewayEnd != nil {
+		if err := errors.Join(link.Forward(d.gateway), nat.Masquerade(d.gatewayEnd)); err != nil {
+			return err
+		}
+	}
+	d.gate, err = s.begin(part{
+		host: d.gateway, name: "gateway", token: token,
+		own: []string{server, "gateway"}, ownEnv: []string{"STILE_TOKEN=" + token},
+		foreign: s.order.GatewayCmd,
+	})
 	if err != nil {
 		return err
 	}
 	return s.ready(d.gate, d.shows(portalStatus.hasGateway))
 }
 
-// startClient gives the laptop a token file, as an administrator of headless
-// machines would, and starts stiled.
+// startClient starts the client with a token, as an administrator of headless
+// machines would, and waits until the laptop asks it for names.
 func (d *deployment) startClient(s *stage) error {
 	token, err := d.token(s.ctx, "--client", userMail)
 	if err != nil {
 		return err
 	}
-	if err := d.laptop.WriteFile(clientToken, []byte(token+"\n"), 0o600); err != nil {
+	p := part{
+		host: d.laptop, name: "stiled", token: token,
+		own: []string{daemon}, ownEnv: []string{"STILE_TOKEN_PATH=" + clientToken},
+		foreign: s.order.ClientCmd, theirs: []string{"FIREZONE_DNS_CONTROL=etc-resolv-conf"},
+	}
+	if d.internet {
+		p.theirs = append(p.theirs, "FIREZONE_ACTIVATE_INTERNET_RESOURCE=true")
+		p.own = append(p.own, "--activate-internet-resource")
+	}
+	if p.foreign == "" {
+		if err := d.laptop.WriteFile(clientToken, []byte(token+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	if d.client, err = s.begin(p); err != nil {
 		return err
 	}
-	return d.startStiled(s)
+	if err := s.ready(d.client, d.resolves); err != nil {
+		return err
+	}
+	return s.ready(d.client, d.shows(portalStatus.hasClient))
 }
 
-// startStiled starts the service and waits until the laptop asks it for names.
-func (d *deployment) startStiled(s *stage) (err error) {
-	if d.client, err = s.start(d.laptop, "stiled", []string{"STILE_API_URL=" + portalURL, "STILE_TOKEN_PATH=" + clientToken}, daemon); err != nil {
-		return err
+// resolves tells whether the laptop asks the client for names.
+func (d *deployment) resolves(context.Context) error {
+	resolv, err := d.laptop.ReadFile(resolvConf)
+	if err == nil && !namesSentinel(string(resolv)) {
+		err = fmt.Errorf("%s names no sentinel:\n%s", resolvConf, resolv)
 	}
-	return s.ready(d.client, func(context.Context) error {
-		resolv, err := d.laptop.ReadFile("/etc/resolv.conf")
-		if err == nil && !namesSentinel(string(resolv)) {
-			err = fmt.Errorf("/etc/resolv.conf names no sentinel:\n%s", resolv)
-		}
-		return err
-	})
+	return err
 }
 
 // sentinels are the addresses that stand for resolvers (spec client-dns.md 1).
@@ -222,74 +272,4 @@ func (s *stage) start(h *host.Host, name string, env []string, path string, args
 		c.Env = append(append(c.Env, "STILE_LOG_LEVEL=debug"), env...)
 		return c
 	})
-}
-
-// ask runs a command of the portal on its host and returns what it prints.
-func (d *deployment) ask(ctx context.Context, input string, args ...string) (string, error) {
-	c := d.portal.Command(ctx, server, append([]string{"portal"}, append(args, "--config", portalConfig)...)...)
-	c.Stdin = strings.NewReader(input)
-	var complaint bytes.Buffer
-	c.Stderr = &complaint
-	out, err := d.portal.Output(c)
-	if err != nil {
-		return "", fmt.Errorf("stile-server portal %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(complaint.String()))
-	}
-	return string(out), nil
-}
-
-// token makes a token and returns it.
-func (d *deployment) token(ctx context.Context, args ...string) (string, error) {
-	out, err := d.ask(ctx, "", append([]string{"token", "create"}, args...)...)
-	if err != nil {
-		return "", err
-	}
-	words := strings.Fields(out)
-	if len(words) == 0 {
-		return "", fmt.Errorf("token create %v prints nothing", args)
-	}
-	return words[len(words)-1], nil
-}
-
-// A portalStatus is what the lab reads of "portal status --json".
-type portalStatus struct {
-	Running  bool `json:"running"`
-	Gateways []struct {
-		Online bool `json:"online"`
-	} `json:"gateways"`
-	Relays []struct {
-		Name string `json:"name"`
-	} `json:"relays"` // those online
-}
-
-// hasGateway and hasRelay tell whether one is online.
-func (s portalStatus) hasGateway() bool {
-	for _, g := range s.Gateways {
-		if g.Online {
-			return true
-		}
-	}
-	return false
-}
-func (s portalStatus) hasRelay() bool { return len(s.Relays) > 0 }
-
-func (d *deployment) status(ctx context.Context) (status portalStatus, err error) {
-	out, err := d.ask(ctx, "", "status", "--json")
-	if err != nil {
-		return status, err
-	}
-	if err := json.Unmarshal([]byte(out), &status); err != nil {
-		return status, fmt.Errorf("portal status --json prints %q: %w", out, err)
-	}
-	return status, nil
-}
-
-// shows returns a check that the running portal shows something.
-func (d *deployment) shows(what func(portalStatus) bool) func(context.Context) error {
-	return func(ctx context.Context) error {
-		status, err := d.status(ctx)
-		if err == nil && !what(status) {
-			err = fmt.Errorf("the portal's status does not show it yet: %+v", status)
-		}
-		return err
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -76,8 +77,10 @@ type internet struct {
 	homeLine, siteLine              *link.Line // their uplinks
 	homeCore, siteCore              *link.End  // the core's ends of those
 	laptopEnd, gatewayEnd, relayEnd *link.End
+	wikiEnd                         *link.End
 
 	public, private *serve.DNS
+	sixOnly         atomic.Bool // the site's DNS server asks the public one over IPv6
 	authority       *serve.Authority
 }
 
@@ -195,7 +198,7 @@ func (n *internet) joinSite(s *stage, kind nat.Kind) error {
 		}
 		ends, ports = append(ends, end), append(ports, port)
 	}
-	n.gatewayEnd = ends[0]
+	n.gatewayEnd, n.wikiEnd = ends[0], ends[1]
 	inside, err := link.Bridge(n.site, "lan", ports...)
 	if err != nil {
 		return err
@@ -286,7 +289,11 @@ func (n *internet) serve(s *stage) error {
 	n.private.Parent = func(ctx context.Context, q *dns.Msg) (*dns.Msg, error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		conn, err := n.siteDNS.Dial(ctx, "udp", netip.AddrPortFrom(dnsPlace.v4.Addr(), 53).String())
+		parent := dnsPlace.v4.Addr()
+		if n.sixOnly.Load() {
+			parent = dnsPlace.v6.Addr()
+		}
+		conn, err := n.siteDNS.Dial(ctx, "udp", netip.AddrPortFrom(parent, 53).String())
 		if err != nil {
 			return nil, err
 		}

@@ -40,6 +40,7 @@ type runCmd struct {
 	JSON  bool     `help:"Print the result lines only."`
 	Seed  uint64   `default:"1" help:"Decides all that is left to chance."`
 	Keep  bool     `help:"Stay after the last scenario until Ctrl-C, to look around with shell."`
+	external
 }
 
 func (r *runCmd) Run(c *cli) error {
@@ -51,7 +52,7 @@ func (r *runCmd) Run(c *cli) error {
 	var failed []string
 	for i, name := range r.Names {
 		keep := r.Keep && i == len(r.Names)-1
-		if !c.play(order{Kind: scenario, Name: name, Seed: r.Seed, Keep: keep, Quiet: r.JSON}) {
+		if !c.play(order{Kind: scenario, Name: name, Seed: r.Seed, Keep: keep, Quiet: r.JSON, external: r.external}) {
 			failed = append(failed, name)
 		}
 	}
@@ -65,13 +66,14 @@ type benchCmd struct {
 	Name string `arg:"" help:"The benchmark, see list."`
 	JSON bool   `help:"Print the result line only."`
 	Seed uint64 `default:"1" help:"Decides all that is left to chance."`
+	external
 }
 
 func (b *benchCmd) Run(c *cli) error {
 	if _, err := find(benchmark, b.Name); err != nil {
 		return err
 	}
-	if !c.play(order{Kind: benchmark, Name: b.Name, Seed: b.Seed, Quiet: b.JSON}) {
+	if !c.play(order{Kind: benchmark, Name: b.Name, Seed: b.Seed, Quiet: b.JSON, external: b.external}) {
 		return errFailed
 	}
 	return nil

@@ -173,9 +173,10 @@ func (l *lookupCmd) Run() error {
 	return nil
 }
 
-// lookup asks the first resolver of a host for A records.
-func lookup(ctx context.Context, h *host.Host, name string, times int) ([]looked, error) {
-	out, err := h.Output(h.Self(ctx, "lookup", name, "--times", strconv.Itoa(times)))
+// lookup asks the first resolver of a host, for A records unless the flags say
+// otherwise.
+func lookup(ctx context.Context, h *host.Host, name string, times int, flags ...string) ([]looked, error) {
+	out, err := h.Output(h.Self(ctx, append([]string{"lookup", name, "--times", strconv.Itoa(times)}, flags...)...))
 	if err != nil {
 		return nil, fmt.Errorf("run a DNS client on %s: %w", h.Name, err)
 	}

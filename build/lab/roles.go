@@ -10,7 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"stile/build/lab/host"
 )
@@ -26,11 +29,19 @@ type role struct {
 	told context.CancelFunc // SIGTERM, SIGKILL after five seconds
 	done chan struct{}      // closed at its end
 	err  error              // that it ended by itself, or badly; read after done
+
+	shot atomic.Bool // it was killed on purpose
 }
 
 // launch starts a command that a host prepared. It is stopped with the stage
 // at the latest.
 func (s *stage) launch(h *host.Host, name string, prepare func(context.Context) *exec.Cmd) (*role, error) {
+	return s.launchAs(h, name, false, prepare)
+}
+
+// launchAs starts a command that may be a shell with programs below it. A shell
+// need not end well: it ends by the signal that its programs are told with.
+func (s *stage) launchAs(h *host.Host, name string, shell bool, prepare func(context.Context) *exec.Cmd) (*role, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &role{name: name, host: h, told: cancel, done: make(chan struct{})}
 	c := prepare(ctx)
@@ -40,11 +51,20 @@ func (s *stage) launch(h *host.Host, name string, prepare func(context.Context) 
 	}
 	r.pid = c.Process.Pid
 	s.running.Go(func() {
+		defer close(r.done)
 		c.Wait() // what it says of a context that ended is no news
-		if state := c.ProcessState; ctx.Err() == nil || !state.Success() {
-			r.err = fmt.Errorf("%s on %s ended: %v%s", name, h.Name, state, tail(h.Log, 4))
+		told, state := ctx.Err() != nil, c.ProcessState
+		var left error
+		if shell {
+			left = endGroup(r.pid, host.StopGrace)
 		}
-		close(r.done)
+		switch {
+		case r.shot.Load():
+		case !told || !state.Success() && !shell:
+			r.err = fmt.Errorf("%s on %s ended: %v%s", name, h.Name, state, tail(h.Log, 4))
+		case left != nil:
+			r.err = fmt.Errorf("%s on %s: %w%s", name, h.Name, left, tail(h.Log, 4))
+		}
 	})
 	s.roles = append(s.roles, r)
 	return r, nil
@@ -55,6 +75,16 @@ func (r *role) stop() error {
 	r.told()
 	<-r.done
 	return r.err
+}
+
+// kill ends a role without a warning, and with it what it started.
+func (r *role) kill() error {
+	r.shot.Store(true)
+	if err := unix.Kill(-r.pid, unix.SIGKILL); err != nil {
+		return fmt.Errorf("kill %s on %s: %w", r.name, r.host.Name, err)
+	}
+	<-r.done
+	return nil
 }
 
 // blame adds to an error those roles that have ended though nobody told them to.

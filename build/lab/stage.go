@@ -35,6 +35,7 @@ type order struct {
 	Logs  string // absolute folder of this run
 	Bin   string // absolute folder of the products
 	Self  string // how this program was called
+	external
 }
 
 // A result is the line that a scenario prints.
@@ -113,6 +114,22 @@ func (s *stage) step(what string, do func() error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	fmt.Fprintf(s.out, "  ok   %7s  %s\n", since(began), what)
+	return nil
+}
+
+// A step is one thing that a program of the lab does or checks, in words.
+type step struct {
+	what string
+	do   func() error
+}
+
+// all takes the steps in turn until one fails.
+func (s *stage) all(steps ...step) error {
+	for _, t := range steps {
+		if err := s.step(t.what, t.do); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

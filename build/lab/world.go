@@ -19,10 +19,7 @@ const defaultHome, defaultSite = nat.PortRestricted, nat.PortRestricted
 // runWorld proves that the internet is what scenarios take it for.
 func runWorld(s *stage) error {
 	var n *internet
-	steps := []struct {
-		what string
-		do   func() error
-	}{
+	steps := []step{
 		{"an internet of its own comes up", func() (err error) { n, err = newInternet(s, defaultHome, defaultSite); return err }},
 		{"nothing of the machine shows in it", func() error { return s.apart(n) }},
 		{"the laptop reaches a public page by name", func() error { return s.public(n, "http://"+publicSite+"/") }},
@@ -41,17 +38,9 @@ func runWorld(s *stage) error {
 		{"a program that refuses to end stays behind, for the end of the lab to remove", func() error { return s.leave(n) }},
 	}
 	for _, k := range []nat.Kind{nat.FullCone, nat.PortRestricted, nat.Symmetric, nat.None} {
-		steps = append(steps, struct {
-			what string
-			do   func() error
-		}{fmt.Sprintf("NAT kind %v behaves as RFC 4787 names it", k), func() error { return s.kind(n, k) }})
+		steps = append(steps, step{fmt.Sprintf("NAT kind %v behaves as RFC 4787 names it", k), func() error { return s.kind(n, k) }})
 	}
-	for _, step := range steps {
-		if err := s.step(step.what, step.do); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.all(steps...)
 }
 
 // apart checks that a host sees nothing of the machine's resolver and bus.

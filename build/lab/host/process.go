@@ -16,8 +16,8 @@ import (
 // userHome is the home folder of a host's programs.
 const userHome = "/var/lib/home"
 
-// stopGrace is how long a program may take to end after SIGTERM.
-const stopGrace = 5 * time.Second
+// StopGrace is how long a program may take to end after SIGTERM.
+const StopGrace = 5 * time.Second
 
 // Environment is what every program of a host starts with: nothing of the
 // session in which the lab was started, such as display, bus or proxies.
@@ -42,7 +42,7 @@ func (h *Host) Command(ctx context.Context, path string, args ...string) *exec.C
 		c.Stdout, c.Stderr = h.Log, h.Log
 	}
 	c.Cancel = func() error { return c.Process.Signal(unix.SIGTERM) }
-	c.WaitDelay = stopGrace
+	c.WaitDelay = StopGrace
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 	return c
 }

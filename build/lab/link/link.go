@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -102,6 +103,20 @@ func (e *End) Add(addrs ...netip.Prefix) error {
 		e.Addrs = append(e.Addrs, p)
 	}
 	return nil
+}
+
+// Remove takes an address away, and the routes that need it with it.
+func (e *End) Remove(a netip.Addr) error {
+	for i, p := range e.Addrs {
+		if p.Addr() == a {
+			if err := e.Host.Links.AddrDel(e.device, &netlink.Addr{IPNet: ipnet(p)}); err != nil {
+				return fmt.Errorf("take %v from %s/%s: %w", p, e.Host.Name, e.Name, err)
+			}
+			e.Addrs = slices.Delete(e.Addrs, i, i+1)
+			return nil
+		}
+	}
+	return fmt.Errorf("%s/%s has no address %v", e.Host.Name, e.Name, a)
 }
 
 // Addr returns the end's first address of the family of like.

@@ -86,6 +86,28 @@ func (r Router) Apply() error {
 	return nil
 }
 
+// Masquerade makes a host translate what leaves by one device, and nothing
+// else: what installers of gateways are told to set up.
+func Masquerade(outside *link.End) error {
+	err := outside.Host.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}
+		c.AddTable(table) // so that there is one to delete
+		c.DelTable(table)
+		c.AddTable(table)
+		b := builder{c: c, table: table, outside: outside.Name}
+		b.outgoing(Router{Kind: PortRestricted})
+		return c.Flush()
+	})
+	if err != nil {
+		return fmt.Errorf("make %s masquerade with nftables: %w", outside.Host.Name, err)
+	}
+	return nil
+}
+
 // A builder collects the rules of one router.
 type builder struct {
 	c       *nftables.Conn

@@ -3,6 +3,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -22,6 +23,7 @@ type Answer struct {
 	Others []string     // other records, in zone-file form without the name: "300 IN TXT x"
 	Rcode  int          // dns.RcodeServerFailure and so on; no records then
 	Delay  time.Duration
+	TTL    uint32 // of address records, in seconds; 0: a minute
 }
 
 // Fixed is the Answer with these addresses, all of them each time.
@@ -33,8 +35,8 @@ func Fixed(addrs ...string) Answer {
 	return a
 }
 
-// ttl is that of every address record, in seconds.
-const ttl = 60
+// usualTTL is that of address records unless the answer says otherwise.
+const usualTTL = 60
 
 // A DNS is a server with scripted answers, which may be changed at any time.
 type DNS struct {
@@ -169,6 +171,7 @@ func (s *DNS) next(q dns.Question) (Answer, bool) {
 // records returns the records of the answer that fit the question.
 func (a Answer) records(q dns.Question) []dns.RR {
 	var rrs []dns.RR
+	ttl := cmp.Or(a.TTL, usualTTL)
 	header := func(t uint16) dns.RR_Header {
 		return dns.RR_Header{Name: q.Name, Rrtype: t, Class: dns.ClassINET, Ttl: ttl}
 	}
