@@ -78,6 +78,24 @@ func TestJournalWithForeignNamesIsRefused(t *testing.T) {
 	must(t, Restore(quiet))
 }
 
+func FuzzJournal(f *testing.F) {
+	f.Add([]byte(`{"ipv4/ip_forward":0,"ipv6/conf/eth0/accept_ra":1}`))
+	f.Add([]byte(`{"../../kernel/panic":1}`))
+	f.Add([]byte(`{"/etc/passwd":1,"a/../../b":2,"":3}`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		before, err := parseJournal(text)
+		if (err == nil) == (before == nil) {
+			t.Fatalf("%v with %v", before, err)
+		}
+		for name := range before {
+			if path := filepath.Join(proc, name); !strings.HasPrefix(path+"/", proc) {
+				t.Fatalf("%q leads to %s", name, path)
+			}
+		}
+	})
+}
+
 // inNamespace moves the test into a network namespace of its own, which ends
 // with the thread, and gives it a journal of its own.
 func inNamespace(t *testing.T) {

@@ -117,20 +117,31 @@ func restoreKernel(log *slog.Logger) error {
 }
 
 func readJournal() (map[string]int, error) {
-	before := map[string]int{}
 	text, err := os.ReadFile(journal)
 	if errors.Is(err, fs.ErrNotExist) {
-		return before, nil
+		return map[string]int{}, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(text, &before)
+	if err != nil {
+		return nil, err
+	}
+	return parseJournal(text)
+}
+
+// parseJournal refuses names that lead elsewhere: root will write to them.
+func parseJournal(text []byte) (map[string]int, error) {
+	before := map[string]int{}
+	if err := json.Unmarshal(text, &before); err != nil {
+		return nil, err
+	}
+	if before == nil {
+		return nil, errors.New("holds nothing")
 	}
 	for name := range before {
-		if !filepath.IsLocal(name) { // the file names what root will write to
-			return map[string]int{}, fmt.Errorf("%q is no kernel setting", name)
+		if !filepath.IsLocal(name) || strings.ContainsRune(name, 0) {
+			return nil, fmt.Errorf("%q is no kernel setting", name)
 		}
 	}
-	return before, err
+	return before, nil
 }
 
 func writeJournal(before map[string]int) error {
