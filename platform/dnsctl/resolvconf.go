@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -47,7 +48,7 @@ func (f File) Check() error {
 		}
 		return fmt.Errorf("%s is a link to %s: %s manages DNS here, which Stile cannot control yet; replace the link by a regular file, or use --dns-control disabled", f.Path, target, who)
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a regular file", f.Path)
+		return fmt.Errorf("%s is not a regular file; replace it by one with a line \"nameserver ADDRESS\", or use --dns-control disabled", f.Path)
 	}
 	return nil
 }
@@ -92,8 +93,8 @@ func (f File) Set(servers []netip.Addr, search string) error {
 // belongs to whoever wrote it. The backup stays: a power cut may roll the copy
 // back.
 func (f File) Restore() error {
-	live, err := os.ReadFile(f.Path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !ours(live) {
+	first, err := f.beginning(f.Path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !ours(first) {
 		return nil
 	}
 	if err != nil {
@@ -105,7 +106,7 @@ func (f File) Restore() error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("put DNS back: %w; write the resolvers into %s by hand", err, f.Path)
 	}
 	return f.overwrite(original)
 }
@@ -196,7 +197,7 @@ func pick(servers []netip.Addr) []netip.Addr {
 }
 
 func (f File) read(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
+	text, err := f.beginning(path)
 	if err != nil {
 		return nil, err
 	}
@@ -206,14 +207,30 @@ func (f File) read(path string) ([]byte, error) {
 	return text, nil
 }
 
+// beginning returns one byte more than a usable file has, if there are so
+// many. What is no file, such as a folder or a pipe, is empty.
+func (f File) beginning(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxFile+1))
+}
+
 // overwrite writes in place, first the content, then the length: whatever
 // happens in between, the file starts with the new content.
 func (f File) overwrite(content []byte) error {
 	file, err := os.OpenFile(f.Path, os.O_WRONLY, 0)
-	if err != nil {
-		if errors.Is(err, errReadOnly) {
-			return fmt.Errorf("%w (a systemd unit needs ReadWritePaths=/etc)", err)
-		}
+	switch {
+	case errors.Is(err, errReadOnly):
+		return fmt.Errorf("%w (a systemd unit needs ReadWritePaths=/etc)", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; run as root", err)
+	case err != nil:
 		return err
 	}
 	_, err = file.WriteAt(content, 0)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -157,6 +158,28 @@ func TestRefusals(t *testing.T) {
 	if err := (File{f.Path + ".none", f.Backup, f.Log}).Set(sentinels, ""); err == nil || !strings.Contains(err.Error(), "create it") {
 		t.Errorf("missing file: %v", err)
 	}
+
+	folder := file(t, found)
+	must(t, os.Remove(folder.Path))
+	must(t, os.Mkdir(folder.Path, 0o755))
+	if err := folder.Restore(); err != nil {
+		t.Errorf("a folder is none of ours: %v", err)
+	}
+	if err := folder.Check(); err == nil || !strings.Contains(err.Error(), "--dns-control disabled") {
+		t.Errorf("a folder: %v", err)
+	}
+}
+
+func TestDamagedBackupStopsTheRepair(t *testing.T) {
+	f := file(t, found)
+	must(t, f.Set(sentinels, ""))
+	must(t, os.WriteFile(f.Backup, []byte("\xff\xfe"), 0o644))
+	if err := f.Restore(); err == nil || !strings.Contains(err.Error(), f.Backup) || !strings.Contains(err.Error(), "by hand") {
+		t.Errorf("got %v", err)
+	}
+	if got := content(t, f.Path); !strings.HasPrefix(got, magic) {
+		t.Errorf("got\n%s", got)
+	}
 }
 
 func TestLostBackupLeavesAUsableFile(t *testing.T) {
@@ -182,9 +205,18 @@ func FuzzTakeOver(f *testing.F) {
 		dir := t.TempDir()
 		c := File{filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "backup"), log}
 		must(t, os.WriteFile(c.Path, text, 0o644))
+		before, refused := c.Servers()
+		for _, s := range before {
+			if !s.IsValid() || s.Port() != 53 || !bytes.Contains(text, []byte("nameserver")) {
+				t.Fatalf("server %v", s)
+			}
+		}
 		if c.Set(sentinels, "corp.example") == nil {
 			if got := content(t, c.Path); strings.Count(got, "nameserver ") < 3 || !strings.HasPrefix(got, magic) {
 				t.Fatalf("%q", got)
+			}
+			if during, err := c.Servers(); refused != nil || err != nil || !slices.Equal(during, before) {
+				t.Fatalf("servers %v, then %v (%v, %v)", before, during, refused, err)
 			}
 		}
 		must(t, c.Restore())

@@ -4,6 +4,7 @@ package keystore
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -39,6 +40,9 @@ func FromEnvironment(names ...string) (string, error) {
 	if strings.HasPrefix(value, "/") {
 		return FromFile(value)
 	}
+	if len(value) > maxToken || !sendable(value) {
+		return "", fmt.Errorf("%s holds no token: set it to the token as it was printed", strings.Join(names, " or "))
+	}
 	return value, nil
 }
 
@@ -46,11 +50,13 @@ func FromEnvironment(names ...string) (string, error) {
 // as, and be readable by nobody else. The result is ErrNoToken if the file does
 // not exist or is empty.
 func FromFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("%w: %s does not exist", ErrNoToken, path)
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("read the token: %w; run as root", err)
+	case err != nil:
 		return "", fmt.Errorf("read the token: %w", err)
 	}
 	defer f.Close()
@@ -58,21 +64,40 @@ func FromFile(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxToken {
-		return "", fmt.Errorf("%s is not a token file", path)
-	}
 	if err := private(info); err != nil {
 		return "", fmt.Errorf("%s %w; run: chown root:root %s && chmod 0600 %s", path, err, path, path)
 	}
-	text := make([]byte, info.Size())
-	if _, err := f.ReadAt(text, 0); err != nil && len(text) > 0 {
+	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
 	token := clean(string(text))
 	if token == "" {
 		return "", fmt.Errorf("%w: %s is empty", ErrNoToken, path)
 	}
+	if len(text) > maxToken || !sendable(token) {
+		return "", fmt.Errorf("%s %w", path, errNoTokenFile)
+	}
 	return token, nil
+}
+
+var errNoTokenFile = errors.New("is not a token file: put the token into it as it was printed, and nothing else")
+
+// open opens a file. To open a pipe may take for ever.
+func open(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s %w", path, errNoTokenFile)
+	}
+	return os.Open(path)
+}
+
+// sendable reports whether a header can carry token.
+func sendable(token string) bool {
+	return !strings.ContainsFunc(token, func(r rune) bool { return r < '!' || r > '~' })
 }
 
 // Store writes a token file that only we may read, atomically.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -64,11 +65,21 @@ func TestMissingEmptyAndOddFiles(t *testing.T) {
 	if _, err := FromFile(empty); !errors.Is(err, ErrNoToken) {
 		t.Error(err)
 	}
-	big := filepath.Join(dir, "big")
-	os.WriteFile(big, make([]byte, maxToken+1), 0o600)
-	for _, path := range []string{dir, big} {
-		if got, err := FromFile(path); err == nil || errors.Is(err, ErrNoToken) {
+	big, binary, pipe := filepath.Join(dir, "big"), filepath.Join(dir, "binary"), filepath.Join(dir, "pipe")
+	os.WriteFile(big, []byte(strings.Repeat("a", maxToken+1)), 0o600)
+	os.WriteFile(binary, []byte("abc\x00\xff"), 0o600)
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, big, binary, pipe} {
+		if got, err := FromFile(path); err == nil || errors.Is(err, ErrNoToken) || !strings.Contains(err.Error(), path+" is not a token file") {
 			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	for _, value := range []string{"abc\xff", strings.Repeat("a", maxToken+1)} {
+		t.Setenv("STILE_TEST_A", value)
+		if got, err := FromEnvironment("STILE_TEST_A"); err == nil || got != "" || !strings.Contains(err.Error(), "STILE_TEST_A") || strings.Contains(err.Error(), value) {
+			t.Errorf("%q, %v", got, err)
 		}
 	}
 	if err := Delete(empty); err != nil {

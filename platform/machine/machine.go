@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -22,8 +23,10 @@ import (
 // idFile holds {"id":"…"} in the state folder.
 const idFile = "device-id.json"
 
-// maxID is the longest identifier a portal takes (spec portal.md 1.2).
-const maxID = 255
+const (
+	maxID   = 255     // the longest identifier a portal takes, in bytes (spec portal.md 1.2)
+	maxFile = 4 << 10 // bytes of its file
+)
 
 // An OS is what a User-Agent says about the system (spec portal.md 1.4).
 type OS struct {
@@ -49,20 +52,25 @@ func Hostname() string {
 // that copies of the folder do not share it), a new random one, which is
 // stored (spec desktop-client.md 19).
 func DeviceID(state string, log *slog.Logger) (string, error) {
+	const advice = "name another folder with --state-dir, or an identifier with --id"
 	path := filepath.Join(state, idFile)
-	text, err := os.ReadFile(path)
-	if err == nil {
-		var stored struct{ ID string }
-		if err := json.Unmarshal(text, &stored); err == nil && usable(stored.ID) {
-			return stored.ID, nil
+	text, err := readFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("read the device id: %w; run as root, or %s", err, advice)
+	case err != nil:
+		return "", fmt.Errorf("read the device id: %w; %s", err, advice)
+	default:
+		id, err := parseID(text)
+		if err == nil {
+			return id, nil
 		}
 		aside := path + ".bad"
-		log.Warn("the stored device id is unreadable and was put aside", "file", path, "aside", aside)
 		if err := os.Rename(path, aside); err != nil {
-			return "", fmt.Errorf("put the unreadable device id aside: %w", err)
+			return "", fmt.Errorf("put the unreadable device id aside: %w; delete it, or %s", err, advice)
 		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("read the device id: %w", err)
+		log.Warn("the stored device id is unreadable and was put aside", "file", path, "aside", aside, "error", err)
 	}
 	if id := systemID(); id != "" {
 		return derive(id), nil
@@ -72,9 +80,34 @@ func DeviceID(state string, log *slog.Logger) (string, error) {
 	id := hex.EncodeToString(random)
 	text, _ = json.Marshal(map[string]string{"id": id})
 	if err := dirs.WriteFile(path, append(text, '\n'), 0o640); err != nil {
-		return "", fmt.Errorf("store the device id: %w", err)
+		return "", fmt.Errorf("store the device id: %w; %s", err, advice)
 	}
 	return id, nil
+}
+
+// readFile reads the file of the device id. What is no file, such as a folder,
+// reads as an empty one.
+func readFile(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile))
+}
+
+func parseID(text []byte) (string, error) {
+	var stored struct{ ID string }
+	if err := json.Unmarshal(text, &stored); err != nil {
+		return "", err
+	}
+	if !usable(stored.ID) {
+		return "", fmt.Errorf("%.40q is no identifier", stored.ID)
+	}
+	return stored.ID, nil
 }
 
 // derive keeps the system's machine id, which is meant to be confidential,

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"strings"
 
@@ -27,9 +28,21 @@ func describe() OS {
 		return o
 	}
 	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	o.read(f)
+	return o
+}
+
+// maxWord bounds what os-release adds to a header, in bytes.
+const maxWord = 100
+
+// read takes name and version from an os-release(5) file, as far as they can
+// stand in a User-Agent (spec portal.md 1.4): a name of which nothing would be
+// left there is not taken.
+func (o *OS) read(release io.Reader) {
+	for lines := bufio.NewScanner(release); lines.Scan(); {
 		name, value, _ := strings.Cut(lines.Text(), "=")
-		value = strings.Trim(value, `"'`)
+		value = strings.TrimSpace(strings.Map(printable, strings.Trim(value, `"'`)))
+		value = value[:min(len(value), maxWord)]
 		switch {
 		case value == "":
 		case name == "NAME":
@@ -38,5 +51,12 @@ func describe() OS {
 			o.Version = value
 		}
 	}
-	return o
+}
+
+// printable drops what cannot stand in a header.
+func printable(r rune) rune {
+	if r < ' ' || r > '~' {
+		return -1
+	}
+	return r
 }

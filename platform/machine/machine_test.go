@@ -32,7 +32,7 @@ func TestDeviceIDIsStable(t *testing.T) {
 }
 
 func TestUnreadableDeviceIDIsKeptAside(t *testing.T) {
-	for _, text := range []string{"", "{", `{"id":""}`, `{"id":"a b"}`, `{"id":"` + strings.Repeat("x", 256) + `"}`, `{"id":7}`} {
+	for _, text := range []string{"", "{", "\x00\xff", strings.Repeat(" ", maxFile) + `{"id":"a"}`, `{"id":""}`, `{"id":"a b"}`, `{"id":"` + strings.Repeat("x", 256) + `"}`, `{"id":7}`} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, idFile)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -58,4 +58,36 @@ func TestDescribe(t *testing.T) {
 	if o := Describe(); o.Name == "" || o.Version == "" || o.Arch == "" || strings.Contains(o.Name, "/") {
 		t.Errorf("%+v", o)
 	}
+}
+
+func TestOddStateFolders(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DeviceID(file, quiet); err == nil || !strings.Contains(err.Error(), "--state-dir") {
+		t.Errorf("a file as the folder: %v", err)
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, idFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DeviceID(dir, quiet); err != nil || !usable(got) {
+		t.Errorf("a folder as the file: %q, %v", got, err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, idFile+".bad")); err != nil || !info.IsDir() {
+		t.Errorf("the folder is lost: %v", err)
+	}
+}
+
+func FuzzDeviceID(f *testing.F) {
+	f.Add([]byte(`{"id":"laptop-7"}`))
+	f.Add([]byte(`{"ID":"a","id":"b"}`))
+	f.Add([]byte(`{"id":"a b"}`))
+	f.Add([]byte(`[{"id":"a"}]`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if id, err := parseID(text); err == nil && !usable(id) || err != nil && id != "" {
+			t.Fatalf("%q, %v", id, err)
+		}
+	})
 }

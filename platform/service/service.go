@@ -28,13 +28,20 @@ func Logger(level, format string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, o))
 }
 
+// once is how long signals count as the same request to stop: who sends one to
+// us and to our process group means us to stop once.
+const once = time.Second
+
 // UntilStopped returns a context that ends when the system or the user asks the
-// program to stop. A second request ends the program at once. free gives the
-// signals back.
+// program to stop. A second request, a while later, ends the program at once.
+// free gives the signals back.
 func UntilStopped(parent context.Context) (ctx context.Context, free context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent) // its end is no error: the cause is plainly that it was cancelled
 	told, forget := signal.NotifyContext(ctx, stopSignals...)
-	context.AfterFunc(told, func() { forget(); cancel() })
+	context.AfterFunc(told, func() {
+		cancel()
+		time.AfterFunc(once, forget)
+	})
 	return ctx, cancel
 }
 

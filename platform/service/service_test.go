@@ -56,8 +56,10 @@ func TestSignals(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Fatal("a reload stopped the program")
 	}
-	if err := self.Signal(stopSignals[len(stopSignals)-1]); err != nil {
-		t.Fatal(err)
+	for range 2 { // the second must not end the program before it has put things back
+		if err := self.Signal(stopSignals[len(stopSignals)-1]); err != nil {
+			t.Fatal(err)
+		}
+		<-ctx.Done()
 	}
-	<-ctx.Done()
 }
