@@ -7,7 +7,7 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 VERSION := $(shell sed -n 's/^.*Version = "\(.*\)"/\1/p' build/stamp/stamp.go)
 LDFLAGS := -s -w -X stile/build/stamp.Commit=$(COMMIT)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
-PRODUCTS := ./tunnel/cmd/stiled ./tunnel/cmd/stile-server
+PRODUCTS := ./app/cmd/stile ./tunnel/cmd/stiled ./tunnel/cmd/stile-server
 TARGETS := linux/amd64 linux/arm64 windows/amd64 windows/arm64
 STAGE   := build/stage.sh
 
@@ -38,10 +38,10 @@ check: ## gofmt, vet, staticcheck, layers
 	@$(STAGE) layers go test -count=1 ./build/layers
 
 cross: ## compile the products for every system
-	@for t in $(TARGETS); do GOOS=$${t%/*} GOARCH=$${t#*/} $(STAGE) cross-$$t env CGO_ENABLED=0 go build -trimpath -o /dev/null ./platform/... ./tunnel/... || exit 1; done
+	@for t in $(TARGETS); do GOOS=$${t%/*} GOARCH=$${t#*/} $(STAGE) cross-$$t env CGO_ENABLED=0 go build -trimpath -o /dev/null ./platform/... ./tunnel/... ./app/... || exit 1; done
 
 bench: build ## benchmarks, each beside a baseline in the same run
-	go test -run '^$$' -bench . -benchmem ./tunnel/... ./platform/...
+	go test -run '^$$' -bench . -benchmem ./tunnel/... ./platform/... ./app/...
 	$(BIN)/lab bench throughput --json
 
 fuzz: ## every fuzz target for FUZZTIME (default 30s) each
