@@ -2,6 +2,7 @@ package portal
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -211,6 +212,19 @@ func TestExpiryOfAuthorizations(t *testing.T) {
 }
 
 // Candidates go to peers that share an authorization, and to nobody else.
+// One message cannot become thousands for a peer.
+func TestCandidatesGoToEachPeerOnce(t *testing.T) {
+	w := settled(t)
+	w.says(3, wire.ClientCandidates{Gateways: slices.Repeat([]id.Gateway{{7}, {8}}, 1000), Candidates: []string{"x"}})
+	if got := len(w.Drain()); got != 2 {
+		t.Errorf("%d messages for two gateways", got)
+	}
+	w.says(1, wire.BroadcastCandidates{Clients: slices.Repeat([]id.Client{{alice}}, 1000), Candidates: []string{"x"}})
+	if got := len(w.Drain()); got != 1 {
+		t.Errorf("%d messages for a client", got)
+	}
+}
+
 func TestCandidatesNeedAnAuthorization(t *testing.T) {
 	w := newWorld(t)
 	w.gateway(1, 7, berlin)

@@ -208,16 +208,35 @@ func (p *Portal) noteExpiry(unix int64) {
 	}
 }
 
-// expireTokens signs out the clients whose token has expired.
+// expireTokens signs out the peers whose token has expired; a relay is refused
+// when it comes again.
 func (p *Portal) expireTokens(now time.Time) {
 	p.expiry = time.Time{}
+	expired := func(at int64) bool {
+		if at != 0 && at <= now.Unix() {
+			return true
+		}
+		p.noteExpiry(at)
+		return false
+	}
 	for _, c := range p.clients.all() {
-		if c.TokenExpires != 0 && c.TokenExpires <= now.Unix() {
+		if expired(c.TokenExpires) {
 			p.signOut(c.conn)
 			p.forgetClient(c)
-			continue
 		}
-		p.noteExpiry(c.TokenExpires)
+	}
+	for _, g := range p.gateways.all() {
+		if expired(g.TokenExpires) {
+			p.signOut(g.conn)
+			p.gateways.remove(g.ID, g.conn)
+		}
+	}
+	for _, r := range p.relays.all() {
+		if expired(r.TokenExpires) {
+			p.emit(Close{r.conn})
+			p.relays.remove(r.id, r.conn)
+			p.relaysChanged(now)
+		}
 	}
 }
 

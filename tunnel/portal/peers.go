@@ -26,24 +26,26 @@ type Client struct {
 
 // A Gateway is a gateway device at one of its connects.
 type Gateway struct {
-	ID         id.Gateway
-	Name       string
-	Site       id.Site
-	Key        wire.Key
-	PSKBase    wire.Key
-	IPv4, IPv6 netip.Addr
-	Token      id.Token
-	RemoteIP   netip.Addr
-	Agent      Agent
+	ID           id.Gateway
+	Name         string
+	Site         id.Site
+	Key          wire.Key
+	PSKBase      wire.Key
+	IPv4, IPv6   netip.Addr
+	Token        id.Token
+	TokenExpires int64 // Unix seconds; 0: never
+	RemoteIP     netip.Addr
+	Agent        Agent
 }
 
 // A Relay is a relay process at one of its connects.
 type Relay struct {
-	Name        string
-	IPv4, IPv6  netip.Addr // public; one of them may be missing
-	Port        uint16
-	StampSecret wire.Secret
-	Token       id.Token
+	Name         string
+	IPv4, IPv6   netip.Addr // public; one of them may be missing
+	Port         uint16
+	StampSecret  wire.Secret
+	Token        id.Token
+	TokenExpires int64 // Unix seconds; 0: never
 }
 
 // ID names the process, for as long as it runs (spec portal.md 5.5).
@@ -114,6 +116,7 @@ func (p *Portal) JoinGateway(conn Conn, info Gateway, now time.Time) {
 	g := &gateway{Gateway: info}
 	g.peer = peer{conn: conn, end: end{info.ID.String(), info.Key, info.PSKBase}, relayExpiry: forever}
 	p.gateways.put(info.ID, conn, g)
+	p.noteExpiry(info.TokenExpires)
 	p.initGateway(g, p.chooseRelays(&g.peer), now)
 	for _, r := range slices.Clone(p.asked) {
 		if r.gateway.ID == info.ID {
@@ -147,6 +150,7 @@ func (p *Portal) JoinRelay(conn Conn, info Relay, now time.Time) {
 		p.relays.remove(old.id, old.conn)
 	}
 	p.relays.put(r.id, conn, r)
+	p.noteExpiry(info.TokenExpires)
 	p.push(conn, wire.RelayInit{})
 	p.relaysChanged(now)
 }

@@ -160,6 +160,27 @@ func TestExpiredTokenSignsOut(t *testing.T) {
 }
 
 // A clock that is set an hour ahead ends a session within a minute.
+// Tokens of gateways and relays end as well if an administrator said so.
+func TestExpiredTokensOfGatewaysAndRelays(t *testing.T) {
+	w := newWorld(t)
+	w.gateway(1, 7, berlin, func(g *Gateway) { g.TokenExpires = start.Add(90 * time.Second).Unix() })
+	w.gateway(2, 8, berlin)
+	w.relay(3, 9)
+	w.after(10 * time.Second)
+	w.JoinRelay(4, Relay{IPv4: netip.AddrFrom4([4]byte{203, 0, 113, 10}), Port: 3478, StampSecret: "x", TokenExpires: start.Add(100 * time.Second).Unix()}, w.now)
+	w.after(79*time.Second + 999*time.Millisecond)
+	w.settle()
+	w.after(time.Millisecond)
+	w.want("1 disconnect token_expired", "1 close")
+	w.after(10 * time.Second)
+	w.want("4 close")
+	w.after(10 * time.Second)
+	w.want("2 relays_presence gone 1 entries 2")
+	if _, gateways, relays := w.Joined(); len(gateways) != 1 || len(relays) != 1 {
+		t.Errorf("%d gateways and %d relays are left", len(gateways), len(relays))
+	}
+}
+
 func TestExpiryAfterAClockJump(t *testing.T) {
 	w := newWorld(t)
 	w.client(1, alice, func(c *Client) { c.TokenExpires = start.Add(30 * time.Minute).Unix() })

@@ -17,6 +17,7 @@ package portal
 import (
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"stile/tunnel/id"
@@ -151,7 +152,7 @@ func (p *Portal) fromClient(c *client, m wire.Message, now time.Time) {
 	case wire.RequestAuthorization:
 		p.authorize(c, m, now)
 	case wire.ClientCandidates:
-		for _, to := range m.Gateways {
+		for _, to := range once(m.Gateways) {
 			if g := p.gateways.of(to); g != nil && p.live.connects(c.ID, to, now) {
 				p.push(g.conn, wire.PeerCandidates{Client: c.ID, Candidates: m.Candidates, Invalidate: m.Invalidate})
 			}
@@ -168,7 +169,7 @@ func (p *Portal) fromGateway(g *gateway, m wire.Message, now time.Time) {
 	case wire.AuthorizationAccepted:
 		p.accepted(g, m.Ref, now)
 	case wire.BroadcastCandidates:
-		for _, to := range m.Clients {
+		for _, to := range once(m.Clients) {
 			if c := p.clients.of(to); c != nil && p.live.connects(to, g.ID, now) {
 				p.push(c.conn, wire.GatewayCandidates{Gateway: g.ID, Candidates: m.Candidates, Invalidate: m.Invalidate})
 			}
@@ -176,6 +177,17 @@ func (p *Portal) fromGateway(g *gateway, m wire.Message, now time.Time) {
 	case wire.NoRelays:
 		p.offerRelays(&g.peer)
 	}
+}
+
+// once returns list without repetitions: a short message of one peer must not
+// become thousands for another.
+func once[T comparable](list []T) []T {
+	seen := make(map[T]bool, len(list))
+	return slices.DeleteFunc(slices.Clone(list), func(x T) bool {
+		again := seen[x]
+		seen[x] = true
+		return again
+	})
 }
 
 // Advance does what is due. Early calls are harmless.
