@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 
 	"stile/tunnel/portal"
 	"stile/tunnel/portal/store"
@@ -31,6 +32,10 @@ var endpoints = map[string]endpoint{
 	"/gateway/websocket":    {portal.GatewayKind, wire.V1},
 	"/relay/websocket":      {portal.RelayKind, wire.V2},
 }
+
+// maxToken is more than any token of ours has: a nonce of 128 characters and a
+// fragment of 65.
+const maxToken = 256
 
 // A knock is one request to connect, checked step by step.
 type knock struct {
@@ -66,6 +71,9 @@ func (s *server) connect(w http.ResponseWriter, r *http.Request, e endpoint, fro
 		kind: e.kind, version: e.version, conn: portal.Conn(s.conns.Add(1)), hub: s.hub, socket: socket,
 		queue: make(chan outgoing, maxQueue),
 	}
+	if e.kind == portal.ClientKind {
+		c.pace = rate.NewLimiter(s.pace, clientBurst)
+	}
 	c.log = s.log.With("kind", e.kind, "conn", c.conn)
 	c.admit = func(join wire.Message, now time.Time) { admit(c.conn, join, now) }
 	c.log.Info("connected", "from", from, "agent", r.UserAgent())
@@ -94,6 +102,9 @@ func (s *server) check(k *knock, now time.Time) (admit, *problem) {
 	secret := tokenOf(k.request)
 	if secret == "" {
 		return nil, &missingToken
+	}
+	if len(secret) > maxToken {
+		return nil, &invalidToken // and not a key of the throttle, which remembers keys
 	}
 	if wait, _ := s.connects.take(k.from.String()+" "+secret.Reveal(), now); wait > 0 {
 		return nil, &tooOften
@@ -164,7 +175,7 @@ func (s *server) checkGateway(k *knock) (admit, *problem) {
 	}
 	g := portal.Gateway{
 		ID: device.GatewayID(), Name: device.Name, Site: k.token.Site, Key: device.PublicKey, PSKBase: device.PSKBase,
-		IPv4: device.IPv4, IPv6: device.IPv6, Token: k.token.ID, RemoteIP: k.from, Agent: k.agent,
+		IPv4: device.IPv4, IPv6: device.IPv6, Token: k.token.ID, TokenExpires: k.token.ExpiresAt, RemoteIP: k.from, Agent: k.agent,
 	}
 	return func(conn portal.Conn, _ wire.Message, now time.Time) { s.hub.role.JoinGateway(conn, g, now) }, nil
 }
@@ -205,7 +216,7 @@ func isText(s string) bool { return s != "" && len(s) <= maxText && utf8.ValidSt
 func clip(s string) string { return s[:min(len(s), maxText)] }
 
 func (s *server) checkRelay(k *knock) (admit, *problem) {
-	r := portal.Relay{Name: clip(k.query.Get("name")), Token: k.token.ID}
+	r := portal.Relay{Name: clip(k.query.Get("name")), Token: k.token.ID, TokenExpires: k.token.ExpiresAt}
 	v4, err4 := optionalAddr(k.query.Get("ipv4"))
 	v6, err6 := optionalAddr(k.query.Get("ipv6"))
 	port, err := strconv.ParseUint(k.query.Get("port"), 10, 16)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 
 	"stile/tunnel/id"
 	"stile/tunnel/portal"
@@ -88,6 +89,7 @@ func startOn(t *testing.T, st *store.Store, more ...config.Listener) *running {
 	if r.server, err = newPortal(c, st, log); err != nil {
 		t.Fatal(err)
 	}
+	r.pace = rate.Inf // but in the test of it
 	certs, err := loadCertificates(c.Listeners)
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"stile/tunnel/id"
 	"stile/tunnel/portal"
 	"stile/tunnel/portal/config"
@@ -36,6 +38,7 @@ type server struct {
 	sealer  *sealer
 
 	connects, wrong, wrongIP *throttle
+	pace                     rate.Limit // messages of one client in a second, after a burst
 
 	conns    atomic.Uint64   // the last portal.Conn given out
 	life     context.Context // of sessions; set by serve
@@ -50,7 +53,7 @@ func newPortal(c *config.Config, s *store.Store, log *slog.Logger) (*server, err
 	if err != nil {
 		return nil, err
 	}
-	live, err := s.Authorizations()
+	live, err := founded(s)
 	if err != nil {
 		return nil, err
 	}
@@ -64,13 +67,40 @@ func newPortal(c *config.Config, s *store.Store, log *slog.Logger) (*server, err
 		return nil, err
 	}
 	p := &server{
-		log: log, store: s, hub: newHub(role, s, log), sealer: newSealer(),
+		log: log, store: s, hub: newHub(role, s, log), sealer: newSealer(), pace: clientPace,
 		connects: newThrottle(connectEvery, connectBurst, throttleKeys),
 		wrong:    newThrottle(wrongEvery, wrongBurst, throttleKeys),
 		wrongIP:  newThrottle(wrongIPEvery, wrongIPBurst, throttleKeys),
 	}
 	p.config.Store(c)
 	return p, nil
+}
+
+// founded lists the stored authorizations and drops those whose token is gone:
+// it may have been revoked while no portal ran, or one that broke off before it
+// could act on it.
+func founded(s *store.Store) ([]portal.Authorization, error) {
+	tokens, err := s.Tokens()
+	if err != nil {
+		return nil, err
+	}
+	known := map[id.Token]bool{}
+	for _, t := range tokens {
+		known[t.ID] = true
+	}
+	stored, err := s.Authorizations()
+	if err != nil {
+		return nil, err
+	}
+	var live []portal.Authorization
+	for _, a := range stored {
+		if known[a.Token] {
+			live = append(live, a)
+		} else if err := s.DropAuthorization(a.ID); err != nil {
+			return nil, err
+		}
+	}
+	return live, nil
 }
 
 // enter lets a session start, unless the server is stopping. Each enter has a

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 
 	"stile/tunnel/portal"
 	"stile/tunnel/wire"
@@ -20,6 +21,11 @@ const (
 	writeTime  = 20 * time.Second // for one message to leave; a peer that takes longer is cut off
 	joinTime   = 15 * time.Second // from the upgrade to the join
 	maxGarbage = 100              // frames that make no sense; a peer that sends more is cut off
+
+	// Messages of a client, which are read no faster. Those of gateways and
+	// relays are not counted: a gateway speaks for all of its clients.
+	clientPace  = 50 // in a second
+	clientBurst = 500
 )
 
 // idle is how long a peer may say nothing: each sends heartbeats (spec
@@ -38,6 +44,8 @@ type session struct {
 	log     *slog.Logger
 	socket  *websocket.Conn
 	admit   func(join wire.Message, now time.Time) // tells the role of the join, on the hub's goroutine
+
+	pace *rate.Limiter // of messages read; nil: none
 
 	queue chan outgoing // to the writer; never closed
 	cut   context.CancelCauseFunc
@@ -88,6 +96,9 @@ func (s *session) read(ctx context.Context) error {
 		wait, cancel := context.WithDeadline(ctx, limit)
 		kind, data, err := s.socket.Read(wait)
 		cancel()
+		if err == nil && s.pace != nil {
+			err = s.pace.Wait(ctx)
+		}
 		if err != nil {
 			return err
 		}
