@@ -163,7 +163,7 @@ func TestRunning(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &status); err != nil || !status.Running || status.Users != 2 || len(status.Gateways) != 1 || !status.Gateways[0].Online {
 		t.Errorf("status --json: %v\n%s", err, out)
 	}
-	if err := Serve(t.Context(), m.socket, b, slog.New(slog.DiscardHandler)); !errors.Is(err, ipcsock.ErrInUse) {
+	if _, err := Listen(m.socket); !errors.Is(err, ipcsock.ErrInUse) {
 		t.Errorf("second portal: %v", err)
 	}
 	if err := stop(); !errors.Is(err, context.Canceled) {
@@ -391,7 +391,7 @@ func (m *host) serve(b *Backend) (stop func() error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var g sync.WaitGroup
-	g.Go(func() { err = serveOn(ctx, l, b, slog.New(slog.DiscardHandler)) })
+	g.Go(func() { err = Serve(ctx, l, b, slog.New(slog.DiscardHandler)) })
 	stop = func() error {
 		cancel()
 		g.Wait()

@@ -39,18 +39,13 @@ type response struct {
 	Result  json.RawMessage `json:"result,omitempty"`
 }
 
-// Serve answers commands at the local socket until ctx ends. Root and the
-// portal's own user may use it; the kernel says who they are. The error is
-// ipcsock.ErrInUse if another portal runs there.
-func Serve(ctx context.Context, socketPath string, b *Backend, log *slog.Logger) error {
-	l, err := ipcsock.Listen(socketPath, 0o600)
-	if err != nil {
-		return err
-	}
-	return serveOn(ctx, l, b, log)
-}
+// Listen opens the local socket for commands. The error is ipcsock.ErrInUse if
+// another portal runs there.
+func Listen(socketPath string) (net.Listener, error) { return ipcsock.Listen(socketPath, 0o600) }
 
-func serveOn(ctx context.Context, l net.Listener, b *Backend, log *slog.Logger) error {
+// Serve answers commands at l, from Listen, until ctx ends, and closes it. Root
+// and the portal's own user may use it; the kernel says who they are.
+func Serve(ctx context.Context, l net.Listener, b *Backend, log *slog.Logger) error {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	defer l.Close()
 	var g sync.WaitGroup

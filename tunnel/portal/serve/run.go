@@ -63,6 +63,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	commands, err := admin.Listen(c.Socket) // first: who has it has the store
+	if err != nil {
+		return err
+	}
+	defer commands.Close()
 	sockets, err := listen(ctx, c.Listeners, certs)
 	if err != nil {
 		return err
@@ -79,7 +84,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	watch := &watch{server: s, path: o.Config, certs: certs, loaded: loaded, seen: loaded}
 	g.Go(func() { watch.run(ctx, o.Reload) })
-	g.Go(func() { cancel(admin.Serve(ctx, c.Socket, s.backend(addrs), o.Log)) })
+	g.Go(func() { cancel(admin.Serve(ctx, commands, s.backend(addrs), o.Log)) })
 	if o.Ready != nil {
 		o.Ready(addrs)
 	}
