@@ -92,8 +92,9 @@ func slowly(f *fake, c ipc.Command) error {
 	if !is {
 		return obey(f, c)
 	}
-	f.state.Session.Phase, f.state.Session.Token, f.state.Session.Actor = ipc.Connecting, ipc.TokenFromSignIn, in.Actor
+	f.state.Session.Token, f.state.Session.Actor = ipc.TokenFromSignIn, in.Actor
 	go func() {
+		f.show(func(s *ipc.State) { s.Session.Phase = ipc.Connecting })
 		f.show(func(s *ipc.State) {
 			s.Session.Problem = ipc.Problemf(ipc.PortalUnreachable, "The portal cannot be reached. It is tried again.")
 		})

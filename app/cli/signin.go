@@ -206,7 +206,8 @@ func (p *program) signIn(ctx context.Context, r signin.Result) error {
 	}
 	fmt.Fprintln(p.err, "Signed in. Connecting …")
 	s, err := p.await(ctx, l, connectTime, func(s *ipc.State) bool {
-		return s.Session.Phase == ipc.Connected || s.Session.Phase == ipc.SignedOut
+		return s.Session.Phase == ipc.Connected ||
+			s.Session.Phase == ipc.SignedOut && s.Session.Token == "" // with one, the session is about to begin
 	})
 	switch {
 	case errors.Is(err, errNotYet):

@@ -204,7 +204,7 @@ func TestWhenTheServiceWillNotHaveIt(t *testing.T) {
 		{"rejected by the portal", func(f *fake, _ ipc.Command) error {
 			f.state.Session.Phase = ipc.Connecting
 			go f.set(func(s *ipc.State) {
-				s.Session.Phase, s.Session.Problem = ipc.SignedOut, ipc.Problemf(ipc.TokenRejected, "The portal does not know this token. Sign in again.")
+				s.Session.Phase, s.Session.Token, s.Session.Problem = ipc.SignedOut, "", ipc.Problemf(ipc.TokenRejected, "The portal does not know this token. Sign in again.")
 			})
 			return nil
 		}, "stile: The portal does not know this token. Sign in again.\n"},

@@ -37,7 +37,8 @@ type Caller = ipcsock.Peer
 // several goroutines.
 type Service interface {
 	// Handle acts on a command. It returns when State tells of it; that is
-	// when the wish is known, not when it has come true. An *ipc.Problem is
+	// when the wish is known, not when it has come true: after ipc.SignIn the
+	// session is no longer Connected by an earlier token. An *ipc.Problem is
 	// shown to the user as it is; any other error is logged, and the user
 	// learns that there was one. ctx ends when the service stops, not when the
 	// caller leaves.
