@@ -26,7 +26,9 @@ import (
 	"time"
 
 	"stile/platform/dnsctl"
+	"stile/platform/ipcsock"
 	"stile/platform/route"
+	"stile/platform/tun"
 	"stile/tunnel/core"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
@@ -96,24 +98,32 @@ func Repair(log *slog.Logger) error {
 // administrator's token turns out to be useless. Whatever happens, DNS and
 // routes are afterwards as they were found.
 func Run(ctx context.Context, c Config) error {
-	if err := Repair(c.Log); err != nil {
-		return fmt.Errorf("repair after an earlier run: %w", err)
-	}
-	wish, err := c.loadWish()
+	// Whoever may have the device and the socket may undo what an earlier run
+	// has left behind: while another client or gateway runs here, it is not ours
+	// to undo.
+	device, err := tun.Open(tunName, route.MTU)
 	if err != nil {
 		return err
 	}
+	device.Close()
+	var l net.Listener
+	if c.Socket != "" {
+		if l, err = link.Listen(c.Socket); err != nil {
+			return explainSocket(err)
+		}
+		defer l.Close()
+	}
+	if err := Repair(c.Log); err != nil {
+		return fmt.Errorf("repair after an earlier run: %w", err)
+	}
+	wish := c.loadWish()
 	d := newDaemon(c, wish)
 	d.begin = d.start
 	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
 	defer g.Wait()
 	defer cancel()
-	if c.Socket != "" {
-		var l net.Listener
-		if l, err = link.Listen(c.Socket); err != nil {
-			return err
-		}
+	if l != nil {
 		g.Go(func() {
 			if err := d.server.Run(ctx, l); err != nil {
 				c.Log.Error("users' programs cannot reach the service any more", "error", err)
@@ -121,6 +131,13 @@ func Run(ctx context.Context, c Config) error {
 		})
 	}
 	return d.own(ctx, wish)
+}
+
+func explainSocket(err error) error {
+	if errors.Is(err, ipcsock.ErrInUse) {
+		return fmt.Errorf("%w: stop the other stiled on this machine first", err)
+	}
+	return fmt.Errorf("%w; name another place with --socket", err)
 }
 
 func newDaemon(c Config, w wish) *daemon {

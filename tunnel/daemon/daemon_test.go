@@ -129,9 +129,8 @@ func TestInternetSwitchIsKept(t *testing.T) {
 		if !h.State().Internet.On || h.engine.done[0] != (core.InternetResource{On: true}) {
 			t.Errorf("%+v, %v", h.State().Internet, h.engine.done)
 		}
-		again, err := h.loadWish()
-		if err != nil || !again.Internet {
-			t.Errorf("%+v, %v", again, err)
+		if again := h.loadWish(); !again.Internet {
+			t.Errorf("%+v", again)
 		}
 	})
 }
@@ -150,16 +149,16 @@ func TestWishSurvives(t *testing.T) {
 	if err := errors.Join(c.saveSignIn(want), c.saveSettings(want)); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.loadWish(); err != nil || got != want {
-		t.Errorf("%+v, %v", got, err)
+	if got := c.loadWish(); got != want {
+		t.Errorf("%+v", got)
 	}
 	info, err := os.Stat(filepath.Join(c.StateDir, signInFile))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	c.Token, c.TokenSource = "managed", ipc.TokenFromEnvironment
-	if got, err := c.loadWish(); err != nil || got.Token != "managed" || got.Source != ipc.TokenFromEnvironment {
-		t.Errorf("%+v, %v", got, err)
+	if got := c.loadWish(); got.Token != "managed" || got.Source != ipc.TokenFromEnvironment {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -170,13 +169,40 @@ func TestUnreadableWishIsKeptAside(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := c.loadWish(); err != nil || got.Token != "" {
-			t.Errorf("%.40q: %+v, %v", text, got, err)
+		if got := c.loadWish(); got.Token != "" {
+			t.Errorf("%.40q: %+v", text, got)
 		}
 		if kept, err := os.ReadFile(path + ".bad"); err != nil || string(kept) != text {
 			t.Errorf("%.40q was lost: %v", text, err)
 		}
 	}
+}
+
+func FuzzWish(f *testing.F) {
+	f.Add([]byte(`{"version":1,"token":"abc","account":"acme","actor":"Alice"}`), []byte(`{"version":1,"internet":true}`))
+	f.Add([]byte(`{"version":1,"token":"a\u0000b"}`), []byte(`null`))
+	f.Add([]byte(`{"version":2,"token":"abc"}`), []byte(`{"version":1,"internet":"yes"}`))
+	f.Fuzz(func(t *testing.T, signIn, settings []byte) {
+		c := Config{StateDir: t.TempDir(), Log: quiet}
+		for name, text := range map[string][]byte{signInFile: signIn, settingsFile: settings} {
+			if err := os.WriteFile(filepath.Join(c.StateDir, name), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := c.loadWish()
+		if (w.Token == "") != (w.Source == "") || w.Token == "" && w.Account+w.Actor != "" {
+			t.Fatalf("%+v", w)
+		}
+		if w.Token == "" {
+			return
+		}
+		if err := errors.Join(c.saveSignIn(w), c.saveSettings(w)); err != nil {
+			t.Fatal(err)
+		}
+		if again := c.loadWish(); again != w {
+			t.Fatalf("%+v, then %+v", w, again)
+		}
+	})
 }
 
 // A house is a daemon whose sessions are fakes.

@@ -36,24 +36,31 @@ type name struct {
 // loadNames reads the proxy addresses of earlier runs. A file that cannot be
 // used is kept aside, and the run starts without: worse than stale addresses
 // would be no tunnel at all.
-func loadNames(path string, log *slog.Logger) ([]core.ProxyName, error) {
+func loadNames(path string, log *slog.Logger) []core.ProxyName {
 	text, err := readBounded(path, maxNamesFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
 	var list []core.ProxyName
 	if err == nil {
 		list, err = parseNames(text)
 	}
 	if err == nil {
-		return list, nil
+		return list
 	}
-	log.Warn("the stored proxy addresses are unreadable and were put aside; applications may have to look names up again",
-		"file", path, "aside", path+".bad", "error", err)
+	log.Warn("the stored proxy addresses are unreadable; applications may have to look names up again", "file", path, "error", err)
+	putAside(path, log)
+	return nil
+}
+
+// putAside keeps what was found. A file that cannot be moved is no reason not
+// to run: it is replaced, or stays, as the folder permits.
+func putAside(path string, log *slog.Logger) {
 	if err := os.Rename(path, path+".bad"); err != nil {
-		return nil, fmt.Errorf("put the unreadable proxy addresses aside: %w", err)
+		log.Warn("the unreadable file could not be put aside", "error", err)
+		return
 	}
-	return nil, nil
+	log.Warn("the unreadable file was put aside", "aside", path+".bad")
 }
 
 // parseNames refuses what a run of ours cannot have written: an address

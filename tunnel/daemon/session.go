@@ -109,10 +109,7 @@ func (d *daemon) start(ctx context.Context, w wish) (*session, error) {
 	if s.dns, err = dnsctl.New(d.DNS, d.Log); err != nil {
 		return nil, fmt.Errorf("control DNS: %w", err)
 	}
-	names, err := loadNames(filepath.Join(d.StateDir, namesFile), d.Log)
-	if err != nil {
-		return nil, err
-	}
+	names := loadNames(filepath.Join(d.StateDir, namesFile), d.Log)
 	ctx, s.cancel = context.WithCancel(ctx)
 	resolver := &upstream.Resolver{Servers: s.servers, Hosts: dirs.Hosts, Dialer: net.Dialer{Control: sock.Control}}
 	c := d.Portal

@@ -45,26 +45,24 @@ type settings struct {
 
 // loadWish reads what users wished in earlier runs. A token from environment or
 // file, an administrator's, wins over a sign-in.
-func (c *Config) loadWish() (wish, error) {
+func (c *Config) loadWish() wish {
 	w := wish{Token: c.Token, Source: c.TokenSource}
 	var s settings
-	if err := loadJSON(filepath.Join(c.StateDir, settingsFile), &s, func() bool { return s.Version == 1 }, c.Log); err != nil {
-		return w, err
-	}
+	loadJSON(filepath.Join(c.StateDir, settingsFile), &s, func() bool { return s.Version == 1 }, c.Log)
 	w.Internet = s.Internet || c.Internet
 	if w.Token != "" {
-		return w, nil
+		return w
 	}
 	var in signedIn
 	usable := func() bool {
 		token, err := ipc.ParseToken(in.Token)
 		return err == nil && token.Reveal() == in.Token && in.Version == 1
 	}
-	err := loadJSON(filepath.Join(c.StateDir, signInFile), &in, usable, c.Log)
-	if err == nil && in.Token != "" {
+	loadJSON(filepath.Join(c.StateDir, signInFile), &in, usable, c.Log)
+	if in.Token != "" {
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(in.Token), ipc.TokenFromSignIn, in.Account, in.Actor
 	}
-	return w, err
+	return w
 }
 
 func (c *Config) saveSignIn(w wish) error {
@@ -84,10 +82,10 @@ func (c *Config) saveSettings(w wish) error {
 
 // loadJSON reads a file of ours. One that is not is kept aside, so that the
 // service starts and nothing is lost.
-func loadJSON[T any](path string, into *T, good func() bool, log *slog.Logger) error {
+func loadJSON[T any](path string, into *T, good func() bool, log *slog.Logger) {
 	text, err := readBounded(path, maxStateFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return
 	}
 	if err == nil {
 		if err = json.Unmarshal(text, into); err == nil && !good() {
@@ -95,14 +93,11 @@ func loadJSON[T any](path string, into *T, good func() bool, log *slog.Logger) e
 		}
 	}
 	if err == nil {
-		return nil
+		return
 	}
 	*into = *new(T)
-	log.Warn("a file is unreadable and was put aside", "file", path, "aside", path+".bad", "error", err)
-	if err := os.Rename(path, path+".bad"); err != nil {
-		return fmt.Errorf("put the unreadable file aside: %w", err)
-	}
-	return nil
+	log.Warn("a file is unreadable and does not count", "file", path, "error", err)
+	putAside(path, log)
 }
 
 func saveJSON(path string, v any) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"stile/build/stamp"
+	"stile/platform/cmdline"
 	"stile/platform/dirs"
 	"stile/platform/dnsctl"
 	"stile/platform/keystore"
@@ -47,12 +48,25 @@ type options struct {
 
 func main() {
 	var o options
-	kong.Parse(&o, kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State, "socket": link.Socket},
+	cmdline.Parse(&o, kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State, "socket": link.Socket},
 		kong.Description("Reach private resources by name. Runs as root: it makes a network interface, and answers DNS while it runs."))
-	if err := run(o); err != nil {
-		fmt.Fprintln(os.Stderr, "stiled:", err)
-		os.Exit(1)
+	cmdline.Exit("stiled", run(o))
+}
+
+// Validate tells what is wrong with the options.
+func (o *options) Validate() error {
+	if _, err := dnsctl.ParseMode(o.DNS); err != nil {
+		return fmt.Errorf("--dns-control: %w", err)
 	}
+	if _, err := service.ParseDuration(o.Partition); err != nil {
+		return fmt.Errorf("--max-partition-time: %w", err)
+	}
+	return dial.CheckURL(o.APIURL, o.plainAllowed())
+}
+
+// plainAllowed reports whether the URL is root's own, of the environment.
+func (o *options) plainAllowed() bool {
+	return o.APIURL == os.Getenv("STILE_API_URL") || o.APIURL == os.Getenv("FIREZONE_API_URL")
 }
 
 func run(o options) error {
@@ -86,9 +100,6 @@ func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
 	if err != nil {
 		return c, err
 	}
-	if o.APIURL == "" {
-		return c, errors.New("which portal? Set --api-url or STILE_API_URL to wss://HOST")
-	}
 	if c.DNS, err = dnsctl.ParseMode(o.DNS); err != nil {
 		return c, err
 	}
@@ -107,9 +118,10 @@ func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
 	us := machine.Describe()
 	c.StateDir, c.Socket, c.Internet, c.AuthURL, c.Log, c.Version = o.State, o.Socket, o.Internet, o.AuthURL, log, stamp.String()
 	c.Token = wire.Secret(token)
-	c.Portal.URL, c.Portal.AllowPlain, c.Portal.CAFile = o.APIURL, o.APIURL == os.Getenv("STILE_API_URL") || o.APIURL == os.Getenv("FIREZONE_API_URL"), o.CAFile
+	c.Portal.URL, c.Portal.AllowPlain, c.Portal.CAFile = o.APIURL, o.plainAllowed(), o.CAFile
 	c.Portal.Kind, c.Portal.Name, c.Portal.Log = dial.Client, o.Name, log
 	c.Portal.ExternalID = wire.ExternalID(strings.TrimSpace(o.ID))
 	c.Portal.UserAgent = wire.UserAgent(wire.HeadlessClient, stamp.Version, us.Name, us.Version, us.Arch, us.Kernel)
-	return c, nil
+	_, err = dial.New(c.Portal) // says what is wrong with the CA file, before anything is changed
+	return c, err
 }
