@@ -211,7 +211,6 @@ func TestExpiryOfAuthorizations(t *testing.T) {
 	}
 }
 
-// Candidates go to peers that share an authorization, and to nobody else.
 // One message cannot become thousands for a peer.
 func TestCandidatesGoToEachPeerOnce(t *testing.T) {
 	w := settled(t)
@@ -225,6 +224,7 @@ func TestCandidatesGoToEachPeerOnce(t *testing.T) {
 	}
 }
 
+// Candidates go to peers that share an authorization, and to nobody else.
 func TestCandidatesNeedAnAuthorization(t *testing.T) {
 	w := newWorld(t)
 	w.gateway(1, 7, berlin)

@@ -159,7 +159,6 @@ func TestExpiredTokenSignsOut(t *testing.T) {
 	w.want("2 disconnect token_expired", "2 close")
 }
 
-// A clock that is set an hour ahead ends a session within a minute.
 // Tokens of gateways and relays end as well if an administrator said so.
 func TestExpiredTokensOfGatewaysAndRelays(t *testing.T) {
 	w := newWorld(t)
@@ -181,6 +180,7 @@ func TestExpiredTokensOfGatewaysAndRelays(t *testing.T) {
 	}
 }
 
+// A clock that is set an hour ahead ends a session within a minute.
 func TestExpiryAfterAClockJump(t *testing.T) {
 	w := newWorld(t)
 	w.client(1, alice, func(c *Client) { c.TokenExpires = start.Add(30 * time.Minute).Unix() })
