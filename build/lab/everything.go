@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"stile/build/lab/nat"
 )
@@ -22,39 +21,46 @@ func runInternet(s *stage) error {
 	if err := v.stile.up(s); err != nil {
 		return err
 	}
-	return s.all(
-		step{"public pages see the site's address", func() error { return v.leavesBy(siteOutside) }},
-		step{"the wiki answers as well", func() error { _, err := v.wiki("http://" + wikiName + "/"); return err }},
-		step{"the local network stays in reach", v.reachesRouter},
-		step{"started without the Internet resource, public pages see the laptop's own", func() error {
+	wiki := step{"the wiki answers as well", func() error { _, err := v.wiki("http://" + wikiName + "/"); return err }}
+	through := step{"public pages see the site's address", func() error { return v.leavesBy("through", siteOutside) }}
+	past := step{"public pages see the laptop's own address", func() error { return v.leavesBy("past", homeOutside) }}
+	steps := []step{through, wiki,
+		{"the local network stays in reach", v.reachesRouter},
+		{"the client starts anew without the Internet resource", func() error {
 			if err := v.stile.client.stop(); err != nil {
 				return err
 			}
 			v.stile.internet = false
-			if err := v.stile.startClient(s); err != nil {
-				return err
-			}
-			return v.leavesBy(homeOutside)
+			return v.stile.startClient(s)
 		}},
-		step{"the wiki answers still", func() error { _, err := v.wiki("http://" + wikiName + "/"); return err }},
-		step{"all programs end when they are told to", v.end},
-	)
+		past, wiki,
+	}
+	if s.order.ClientCmd == "" { // others are switched by how they are started
+		steps = append(steps,
+			step{"the user switches it on", func() error { _, err := v.command("internet", "on"); return err }}, through, wiki,
+			step{"the user switches it off", func() error { _, err := v.command("internet", "off"); return err }}, past, wiki)
+	}
+	return s.all(append(steps, step{"all programs end when they are told to", v.end})...)
 }
 
-// leavesBy wants a public page, in either family, to be asked from a place.
-func (v *visit) leavesBy(p place) error {
+// leavesBy wants a public page, in either family, to be asked from a place, and
+// records how long the first byte takes.
+func (v *visit) leavesBy(way string, p place) error {
 	var errs []error
-	for network, from := range map[string]netip.Addr{"tcp4": p.v4.Addr(), "tcp6": p.v6.Addr()} {
-		began := time.Now()
-		r, err := get(v.ctx, v.net.laptop, "https://"+publicSite+"/", "This is web", "--network", network, "--timeout", "15s")
-		if err == nil && !strings.Contains(r.Body, " to "+netip.AddrPortFrom(from, 0).String()[:len(netip.AddrPortFrom(from, 0).String())-1]) {
-			err = fmt.Errorf("%s shows %q; want it asked from %v", publicSite, r.Body, from)
+	for _, family := range []struct {
+		network string
+		from    netip.Addr
+	}{{"tcp4", p.v4.Addr()}, {"tcp6", p.v6.Addr()}} {
+		r, err := get(v.ctx, v.net.laptop, "https://"+publicSite+"/", "This is web", "--network", family.network, "--timeout", "15s")
+		from := strings.TrimSuffix(netip.AddrPortFrom(family.from, 0).String(), "0") // "address:", in brackets if need be
+		if err == nil && !strings.Contains(r.Body, " to "+from) {
+			err = fmt.Errorf("%s shows %q; want it asked from %v", publicSite, r.Body, family.from)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", network, err))
+			errs = append(errs, fmt.Errorf("%s: %w", family.network, err))
 			continue
 		}
-		v.note("%s: first byte after %s, page after %s", network, milliseconds(r.TTF), milliseconds(time.Since(began)))
+		v.metric(way+"_"+family.network+"_ms", ms(r.TTF))
 	}
 	return errors.Join(errs...)
 }

@@ -53,6 +53,7 @@ func init() {
 		{scenario, "relay-restart", "relayed connections survive that the relay is started again", false, runRelayRestart},
 		{scenario, "gateway-restart", "connections survive, or are ended, when the gateway is started again or killed", false, runGatewayRestart},
 		{scenario, "client-kill9", "after kill -9 the next start leaves nothing behind", false, runClientKill},
+		{scenario, "sign-out-in", "a user signs in with a browser, out and in again; the same addresses stand for names", false, runSignOutIn},
 		{scenario, "internet", "everything through the tunnel, by the Internet resource", false, runInternet},
 		{scenario, "round-robin", "changing DNS answers cut no connection (takes two minutes)", false, runRoundRobin},
 		{demonstration, "demo", "the wiki by name, step by step", false, runDemo},

@@ -25,6 +25,7 @@ type cli struct {
 
 	Inside    insideCmd    `cmd:"" hidden:"" help:"The second life of this program, in namespaces of its own."`
 	Fetch     fetchCmd     `cmd:"" hidden:"" help:"A web client, to be run inside a host."`
+	Browse    browseCmd    `cmd:"" hidden:"" help:"A browser that signs in, to be run inside a host."`
 	Lookup    lookupCmd    `cmd:"" hidden:"" help:"A DNS client, to be run inside a host."`
 	Wireguard wireguardCmd `cmd:"" hidden:"" help:"One end of a wireguard-go tunnel, to be run inside a host."`
 }
