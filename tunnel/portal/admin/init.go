@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -30,7 +31,13 @@ type Init struct {
 	Socket     string `default:"/run/stile/portal.sock" help:"Socket for these commands."`
 }
 
-func (k *Init) Run(ctx context.Context) error { return k.run(ctx, console()) }
+func (k *Init) Run(ctx context.Context) error {
+	err := k.run(ctx, console())
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; run it as root, or name other places with --config, --data-dir and --socket", err)
+	}
+	return err
+}
 
 func (k *Init) run(_ context.Context, t *terminal) error {
 	if _, err := os.Lstat(k.Config); err == nil {
@@ -49,7 +56,7 @@ func (k *Init) run(_ context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(k.Config), 0o755); err != nil {
+	if err := makeWritable(filepath.Dir(k.Config)); err != nil {
 		return err
 	}
 	if k.SelfSigned {
@@ -67,6 +74,19 @@ func (k *Init) run(_ context.Context, t *terminal) error {
 	}
 	k.nextSteps(t)
 	return nil
+}
+
+// makeWritable makes a folder and tries to write there, so that no user is made
+// whose configuration cannot be.
+func makeWritable(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".try-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // complete fills in what was left out and returns the host of the URL.

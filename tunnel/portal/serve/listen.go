@@ -88,6 +88,9 @@ func (c *certificate) load() error {
 	defer c.mu.Unlock()
 	c.seen = [2]mark{markOf(c.certFile), markOf(c.keyFile)}
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; both must be readable for the user the portal runs as", err)
+	}
 	if err != nil {
 		return fmt.Errorf("certificate %s with key %s: %w", c.certFile, c.keyFile, err)
 	}

@@ -2,7 +2,9 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -42,6 +44,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	st, err := store.Open(c.DataDir)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; the folder must belong to the user the portal runs as", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -42,10 +42,34 @@ const (
 	busyPause = 20 * time.Millisecond
 )
 
-func isBusy(err error) bool {
-	const busy = 5 // SQLITE_BUSY, in the low byte of extended codes
+// What we tell apart of SQLite's result codes.
+const (
+	sqliteBusy    = 5
+	sqliteCorrupt = 11
+	sqliteFull    = 13
+	sqliteNotADB  = 26
+)
+
+func isBusy(err error) bool { return code(err) == sqliteBusy }
+
+// code is SQLite's result code, without its extension; 0: none.
+func code(err error) int {
 	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && e.Code()&0xff == busy
+	if !ok {
+		return 0
+	}
+	return e.Code() & 0xff
+}
+
+// advice says what to do about a store that cannot be opened.
+func advice(err error) string {
+	switch code(err) {
+	case sqliteFull:
+		return "; make room on its disk"
+	case sqliteCorrupt, sqliteNotADB:
+		return "; put a backup in its place, or move it away to start with an empty one"
+	}
+	return ""
 }
 
 // A Store is open until Close. It may be used by many goroutines.
@@ -86,7 +110,7 @@ func Open(dir string) (*Store, error) {
 	}
 	if err != nil {
 		db.Close()
-		return nil, fmt.Errorf("open the store %s: %w", path, err)
+		return nil, fmt.Errorf("open the store %s: %w%s", path, err, advice(err))
 	}
 	return s, nil
 }

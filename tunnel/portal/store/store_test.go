@@ -320,3 +320,27 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+func TestWhatIsNoStoreIsRefused(t *testing.T) {
+	for name, content := range map[string]string{
+		"garbage":            strings.Repeat("garbage ", 1000),
+		"header and garbage": "SQLite format 3\x00" + strings.Repeat("\xff", 10_000),
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, fileName)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(dir)
+		if err == nil {
+			s.Close()
+			t.Fatalf("%s: it was opened", name)
+		}
+		if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "move it away") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if kept, err := os.ReadFile(path); err != nil || string(kept) != content {
+			t.Errorf("%s: the file was changed (%v)", name, err)
+		}
+	}
+}

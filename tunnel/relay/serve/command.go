@@ -59,10 +59,8 @@ func (c *Command) Validate() error {
 		return fmt.Errorf("BIND_IP6_ADDR: %v is not an IPv6 address", c.BindIP6Addr)
 	case c.LowestPort == 0 || c.LowestPort > c.HighestPort:
 		return fmt.Errorf("LOWEST_PORT %d must be at least 1 and not above HIGHEST_PORT %d", c.LowestPort, c.HighestPort)
-	case c.APIURL == "":
-		return errors.New("set STILE_API_URL to the portal's API, like wss://portal.example.com")
 	}
-	return nil
+	return dial.CheckURL(c.APIURL, true)
 }
 
 // Run serves until ctx ends or the portal refuses the relay for good.

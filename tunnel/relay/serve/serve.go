@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -84,7 +85,7 @@ func Run(ctx context.Context, c Config) error {
 	port := or(c.Relay.ListenPort, relay.DefaultPort)
 	listen, err := bind(c, port, c.Relay.PublicV4.IsValid(), c.Relay.PublicV6.IsValid())
 	if err != nil {
-		return fmt.Errorf("open the port for clients (if another program has it, stop that one; other ports than 3478 are of no use to stock peers): %w", err)
+		return explain(err)
 	}
 	for _, conn := range []*net.UDPConn{listen.v4, listen.v6} {
 		if conn != nil { // a smaller buffer is no reason not to serve
@@ -100,6 +101,15 @@ func Run(ctx context.Context, c Config) error {
 	}
 	c.Log.Info("relay is listening", "id", s.server.ID(), "ipv4", c.Relay.PublicV4, "ipv6", c.Relay.PublicV6, "port", port)
 	return s.run(ctx, health)
+}
+
+// explain says what to do about a port for clients that cannot be opened.
+func explain(err error) error {
+	advice := "if another program has it (ss -lunp shows which), stop that one; other ports than 3478 are of no use to stock peers"
+	if errors.Is(err, fs.ErrPermission) {
+		advice = "ports below 1024 need CAP_NET_BIND_SERVICE, and stock peers need 3478: leave --listen-port out"
+	}
+	return fmt.Errorf("open the port for clients: %w; %s", err, advice)
 }
 
 // run starts all goroutines and waits for them. The first to fail ends the
