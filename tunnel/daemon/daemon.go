@@ -216,7 +216,7 @@ func (d *daemon) own(ctx context.Context, w wish) error {
 				d.enter(ipc.SignedOut, nil)
 			case w.Source.Managed():
 				return d.explain(w, err)
-			case refused(err):
+			case errors.Is(err, dial.ErrTokenRejected):
 				d.Log.Warn("signed out", "error", err)
 				if err := d.deleteSignIn(); err != nil {
 					d.Log.Error("the refused token stays on disk", "error", err)
@@ -226,7 +226,7 @@ func (d *daemon) own(ctx context.Context, w wish) error {
 				d.enter(ipc.SignedOut, ipc.Problemf(ipc.TokenRejected, "The portal ended this sign-in: it has expired or was revoked. Sign in again."))
 			default:
 				d.Log.Error("the session failed; it is tried again", "after", pause, "error", err)
-				d.enter(ipc.Connecting, ipc.Problemf(ipc.TunnelFailed, "The tunnel failed: %v. It is tried again by itself.", err))
+				d.enter(ipc.Connecting, trouble(err))
 				retry.Reset(pause)
 				waiting, pause = true, min(2*pause, maxPause)
 			}
@@ -234,9 +234,13 @@ func (d *daemon) own(ctx context.Context, w wish) error {
 	}
 }
 
-// refused reports whether the portal wants no more of this token.
-func refused(err error) bool {
-	return errors.Is(err, dial.ErrTokenRejected) || errors.Is(err, dial.ErrUnauthorized) || errors.Is(err, dial.ErrJoinRefused)
+// trouble puts the end of a session that is tried again into words. Only a
+// portal that blames the token ends a sign-in; any other refusal may pass.
+func trouble(err error) *ipc.Problem {
+	if errors.Is(err, dial.ErrUnauthorized) || errors.Is(err, dial.ErrJoinRefused) {
+		return ipc.Problemf(ipc.PortalRefused, "The portal refused this device: %v. Ask your administrator; it is tried again by itself.", err)
+	}
+	return ipc.Problemf(ipc.TunnelFailed, "The tunnel failed: %v. It is tried again by itself.", err)
 }
 
 // explain adds what an administrator can do about a token of theirs.

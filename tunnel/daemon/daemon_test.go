@@ -76,6 +76,17 @@ func TestRefusedTokenSignsOut(t *testing.T) {
 	})
 }
 
+func TestRefusalThatDoesNotBlameTheTokenKeepsIt(t *testing.T) {
+	run(t, Config{}, wish{}, func(h *house) {
+		h.command(ipc.SignIn{Token: "abc"})
+		h.end(fmt.Errorf("portal: %w", dial.ErrUnauthorized))
+		h.wants(ipc.Connecting, ipc.PortalRefused)
+		if _, err := os.Stat(filepath.Join(h.StateDir, signInFile)); err != nil {
+			t.Error("the token is gone:", err)
+		}
+	})
+}
+
 func TestFailedSessionIsTriedAgain(t *testing.T) {
 	run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
 		for i := range 9 {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"stile/platform/clock"
 	"stile/tunnel/core"
 	"stile/tunnel/id"
 	"stile/tunnel/ipc"
@@ -26,6 +27,13 @@ func (d *daemon) State() ipc.State {
 		},
 		Internet: ipc.Internet{On: v.wish.Internet},
 		DNS:      ipc.DNS{Mode: string(d.DNS), Upstream: v.upstream},
+	}
+	// The wish counts at once, also before the owner has come to it.
+	switch {
+	case v.session != nil && v.session.wish.Token != v.wish.Token:
+		s.Session.Phase = ipc.Ending
+	case v.session == nil && v.wish.Token != "" && v.phase == ipc.SignedOut:
+		s.Session.Phase = ipc.Connecting
 	}
 	if d.Portal.URL == "" && s.Session.Problem == nil {
 		s.Session.Problem = ipc.Problemf(ipc.PortalUnknown, "The service does not know its portal. Start it with STILE_API_URL=wss://HOST.")
@@ -59,7 +67,7 @@ func (d *daemon) describe(s *ipc.State, r *core.Report) {
 	for _, c := range r.Connections {
 		out := ipc.Connection{
 			Gateway: id.GatewayOf(c.Peer), Site: c.Site, State: c.State, Local: c.Local, Remote: c.Remote,
-			LastHandshake: c.LastHandshake, Sent: c.Sent, Received: c.Received,
+			LastHandshake: ipc.Wall(c.LastHandshake, clock.Now(), time.Now()), Sent: c.Sent, Received: c.Received,
 		}
 		switch {
 		case c.Relayed:
