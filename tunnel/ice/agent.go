@@ -91,6 +91,7 @@ type Agent struct {
 	remotes  []*remote
 	pairs    []*pair // highest priority first
 	selected *pair
+	silenced bool   // the last pair, which had been in use, stopped answering
 	elected  uint64 // counts nominations: the later of two equals wins
 	next     time.Time
 	out      []Transmit
@@ -301,6 +302,10 @@ func (a *Agent) State() State {
 	}
 	return Checking
 }
+
+// Silenced tells that the peer was reached and has stopped answering on all
+// ways, the last one by silence: nobody has announced that another will follow.
+func (a *Agent) Silenced() bool { return a.silenced && a.State() == Disconnected }
 
 // Selected returns the nominated pair to send on.
 func (a *Agent) Selected() (local, remote Candidate, ok bool) {

@@ -15,6 +15,7 @@ func (a *Agent) Advance(now time.Time) {
 	before := len(a.pairs)
 	a.pairs = slices.DeleteFunc(a.pairs, func(p *pair) bool { return !p.due.After(now) && p.dead(a.profile, now) })
 	if len(a.pairs) != before {
+		a.silenced = len(a.pairs) == 0 && a.selected != nil
 		a.elect(now)
 	}
 	a.check(now, a.unannounced)

@@ -290,7 +290,9 @@ func (n *Node) verdict(c *connection, now time.Time) Reason {
 	if c.disconnected.IsZero() {
 		c.disconnected = now
 	}
-	if now.Before(c.disconnected.Add(disconnectGrace)) {
+	// The grace is for candidates that are on their way, while ways are
+	// withdrawn or not found yet. A peer that went silent had its time.
+	if !c.agent.Silenced() && now.Before(c.disconnected.Add(disconnectGrace)) {
 		return ""
 	}
 	return NoWay

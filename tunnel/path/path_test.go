@@ -188,6 +188,21 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// A gateway that has forgotten us, as after a crash, is given up with its last
+// way; there is nothing to wait for. It is checked every 1.5 s, and given up
+// 16.5 s after the first check that it leaves unanswered, or little later in a
+// connection that is this young.
+func TestPeerThatGoesSilentIsGivenUpAtOnce(t *testing.T) {
+	w := connected(t)
+	peer, _ := w.portal.Peers(w.client, w.gateway)
+	begin := w.Now()
+	w.gateway.Restart()
+	w.Until(time.Minute, func() bool { return !w.client.Path.Has(peer.ID) })
+	if took, want := w.Since(begin), 19*time.Second; took > want {
+		t.Errorf("given up after %v, want at most %v", took, want)
+	}
+}
+
 // The secrets differ: ICE works, WireGuard does not. The client notices by its
 // handshakes, the gateway by the lack of them.
 func TestHandshakesThatFail(t *testing.T) {
