@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"stile/build/lab/host"
 )
 
@@ -57,7 +59,9 @@ func (s *stage) open(h *host.Host, network string, to netip.AddrPort) (*flow, er
 	return f, nil
 }
 
-// speak sends until ctx ends. What it cannot send shows in what comes back.
+// speak sends until ctx ends. What it cannot send shows in what comes back, but
+// for one thing: of a reset the kernel tells whoever asks first, and the other
+// one sees an orderly end.
 func (f *flow) speak(ctx context.Context) {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
@@ -66,7 +70,9 @@ func (f *flow) speak(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			f.conn.Write([]byte("12345678"))
+			if _, err := f.conn.Write([]byte("12345678")); errors.Is(err, unix.ECONNRESET) {
+				f.end(err)
+			}
 		}
 	}
 }
@@ -83,14 +89,23 @@ func (f *flow) listen() {
 		if n > 0 {
 			f.longest, f.last = max(f.longest, now.Sub(f.last)), now
 		}
-		over := err != nil && (!datagrams || errors.Is(err, net.ErrClosed))
-		if over {
-			f.err, f.ended = err, now
-		}
 		f.mu.Unlock()
-		if over {
+		if err != nil && (!datagrams || errors.Is(err, net.ErrClosed)) {
+			f.end(err)
 			return
 		}
+	}
+}
+
+// end notes why the flow is over. Nothing tells more than a reset.
+func (f *flow) end(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.ended = time.Now()
+	}
+	if f.err == nil || errors.Is(err, unix.ECONNRESET) {
+		f.err = err
 	}
 }
 
@@ -128,11 +143,11 @@ func (f *flow) settled(ctx context.Context, began time.Time, limit time.Duration
 		longest := f.longest
 		f.mu.Unlock()
 		switch {
-		case cause != nil && errors.Is(cause, io.EOF):
+		case errors.Is(cause, io.EOF) && time.Since(ended) > 10*beat: // it may yet turn out to be a reset
 			return 0, true, fmt.Errorf("%s ended as if the server had wished so", f.name)
-		case cause != nil:
+		case cause != nil && !errors.Is(cause, io.EOF):
 			return ended.Sub(began), true, nil
-		case time.Since(last) < 10*beat && last.After(began):
+		case cause == nil && time.Since(last) < 10*beat && last.After(began):
 			return longest, false, nil
 		case time.Since(began) > limit:
 			return time.Since(last), false, fmt.Errorf("%s hangs: it has been silent for %v and was not ended", f.name, time.Since(last).Round(time.Millisecond))
@@ -170,15 +185,17 @@ func (s *stage) within(began time.Time, limit time.Duration, try func() error) (
 // refusedAtOnce wants a connection, or a datagram, to be refused by a message
 // and not by silence.
 func (s *stage) refusedAtOnce(h *host.Host, network string, to netip.AddrPort, limit time.Duration) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(s.ctx, 3*limit)
 	defer cancel()
 	began := time.Now()
 	c, err := h.Dial(ctx, network, to.String())
 	if err == nil {
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
-		if _, err = c.Write([]byte("anybody?")); err == nil {
-			_, err = c.Read(make([]byte, 64))
+		c.SetDeadline(began.Add(3 * limit))
+		if _, datagrams := c.(*net.UDPConn); datagrams { // a TCP connection that stands was not refused
+			if _, err = c.Write([]byte("anybody?")); err == nil {
+				_, err = c.Read(make([]byte, 64))
+			}
 		}
 	}
 	took := time.Since(began)
