@@ -87,7 +87,7 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			err = errors.Join(err, fmt.Errorf("put forwarding and routes back: %w", e))
 		}
 	}()
-	return engine.New(engine.Config{
+	return explain(engine.New(engine.Config{
 		Role:      gateway.New(gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}, clock.Now()),
 		PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: resolver, Log: log,
 		TUN: func() (engine.Device, error) { return device, nil },
@@ -103,7 +103,15 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			service.Ready(log)
 			return nil
 		},
-	}).Run(ctx)
+	}).Run(ctx))
+}
+
+// explain adds what an administrator can do.
+func explain(err error) error {
+	if errors.Is(err, dial.ErrTokenRejected) {
+		return fmt.Errorf("%w: make another one with \"stile-server portal token create --gateway SITE\" and put it where this one came from", err)
+	}
+	return err
 }
 
 func (g *gatewayCommand) channel(resolver *upstream.Resolver, log *slog.Logger) (*dial.Channel, error) {

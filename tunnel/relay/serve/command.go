@@ -100,8 +100,11 @@ func (c *Command) Run(ctx context.Context, log *slog.Logger) error {
 		Health: c.HealthCheckAddr,
 		Log:    log,
 	})
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return nil // asked to stop
+	case errors.Is(err, dial.ErrTokenRejected):
+		return fmt.Errorf("%w: make another one with \"stile-server portal token create --relay\" and put it where this one came from", err)
 	}
 	return err
 }
