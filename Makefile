@@ -10,6 +10,8 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 PRODUCTS := ./app/cmd/stile ./tunnel/cmd/stiled ./tunnel/cmd/stile-server
 TARGETS := linux/amd64 linux/arm64 windows/amd64 windows/arm64
 STAGE   := build/stage.sh
+SCENARIOS := world direct nat-direct nat-relay ipv6 cidr internet filters policy-removed \
+	portal-restart relay-restart client-kill9 sign-out-in # each takes seconds; see also $(BIN)/lab list
 
 .PHONY: help build lab demo test check unit e2e bench fuzz sim cross package changelog clean
 
@@ -29,7 +31,7 @@ unit: ## unit, property, fuzz-corpus and simulation tests
 	@$(STAGE) unit go test -race -timeout 9m ./...
 
 e2e: build ## real processes, TUN devices and kernels in network namespaces
-	@$(STAGE) e2e $(BIN)/lab run world direct nat-direct cidr --json
+	@$(STAGE) e2e $(BIN)/lab run $(SCENARIOS) --json
 
 check: ## gofmt, vet, staticcheck, layers
 	@$(STAGE) gofmt build/gofmt.sh

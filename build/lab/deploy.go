@@ -214,7 +214,7 @@ func (d *deployment) startClient(s *stage) error {
 		return err
 	}
 	p := part{
-		host: d.laptop, name: "stiled", token: token,
+		host: d.laptop, name: "client", token: token,
 		own: []string{daemon}, ownEnv: []string{"STILE_TOKEN_PATH=" + clientToken},
 		foreign: s.order.ClientCmd, theirs: []string{"FIREZONE_DNS_CONTROL=etc-resolv-conf"},
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -103,7 +104,9 @@ func dump(protocol, request int, family uint8) (texts []string, err error) {
 // same tells how a state differs from the one before.
 func (s hostState) same(before hostState) error {
 	var errs []error
-	for _, what := range slices.Sorted(keysOf(s, before)) {
+	all := maps.Clone(before)
+	maps.Copy(all, s)
+	for _, what := range slices.Sorted(maps.Keys(all)) {
 		for _, line := range missing(before[what], s[what]) {
 			errs = append(errs, fmt.Errorf("%s: gone: %s", what, line))
 		}
@@ -114,26 +117,13 @@ func (s hostState) same(before hostState) error {
 	return errors.Join(errs...)
 }
 
-func keysOf(maps ...hostState) func(yield func(string) bool) {
-	all := map[string]bool{}
-	for _, m := range maps {
-		for k := range m {
-			all[k] = true
-		}
-	}
-	return func(yield func(string) bool) {
-		for k := range all {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-// missing lists what of all is not in some.
+// missing lists what all has and some has not, or not so often.
 func missing(all, some []string) (lines []string) {
+	left := slices.Clone(some)
 	for _, line := range all {
-		if !slices.Contains(some, line) {
+		if i := slices.Index(left, line); i >= 0 {
+			left = slices.Delete(left, i, i+1)
+		} else {
 			lines = append(lines, line)
 		}
 	}
@@ -142,7 +132,7 @@ func missing(all, some []string) (lines []string) {
 
 func (s hostState) String() string {
 	var b strings.Builder
-	for _, what := range slices.Sorted(keysOf(s)) {
+	for _, what := range slices.Sorted(maps.Keys(s)) {
 		fmt.Fprintf(&b, "%d %s, ", len(s[what]), what)
 	}
 	return strings.TrimSuffix(b.String(), ", ")

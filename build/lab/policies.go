@@ -18,6 +18,7 @@ import (
 const (
 	refusal = 100 * time.Millisecond // a port that is not open is refused within
 	obeyed  = time.Second            // the portal's file is renamed until it holds
+	granted = 2 * time.Second        // until somebody who tries sees that it holds
 )
 
 // runFilters: what a resource's filters do not name is refused by a message,
@@ -34,13 +35,13 @@ func runFilters(s *stage) error {
 		step{"the open port answers", page},
 		step{"the laptop refuses the others at once", func() error { _, err := v.refused("client_refusal_ms"); return err }},
 		step{"they answer once the filters name them", func() error {
-			took, err := v.change(v.answers, wide)
+			took, err := v.change(granted, v.answers, wide)
 			v.metric("opened_ms", ms(took))
 			return err
 		}},
 		step{"the portal is out of the laptop's reach", v.losePortal},
 		step{"the gateway refuses what the laptop still lets through, at once", func() error {
-			took, err := v.change(v.refusedThere, narrow)
+			took, err := v.change(obeyed, v.refusedThere, narrow)
 			v.metric("closed_ms", ms(took))
 			return err
 		}},
@@ -98,12 +99,12 @@ func (v *visit) answers() error {
 
 // change rewrites the portal's file and waits until it holds. It returns how
 // long that took.
-func (v *visit) change(holds func() error, resources ...resource) (time.Duration, error) {
+func (v *visit) change(limit time.Duration, holds func() error, resources ...resource) (time.Duration, error) {
 	v.stile.resources = resources
 	if err := v.stile.configure(); err != nil {
 		return 0, err
 	}
-	return v.within(time.Now(), obeyed, holds)
+	return v.within(time.Now(), limit, holds)
 }
 
 // losePortal drops what passes between laptop and portal, so that the laptop
@@ -156,7 +157,7 @@ func runPolicyRemoved(s *stage) error {
 		}},
 		step{"access ends when the policies leave the file", func() error {
 			began := time.Now()
-			_, err := v.change(func() error {
+			_, err := v.change(granted, func() error {
 				for _, f := range flows {
 					if time.Since(f.heard()) < 10*beat {
 						return fmt.Errorf("%s goes on", f.name)
@@ -171,6 +172,9 @@ func runPolicyRemoved(s *stage) error {
 				}
 			}
 			v.metric("ended_ms", ms(last.Sub(began)))
+			if err == nil && last.Sub(began) > obeyed {
+				err = fmt.Errorf("the last echo came after %s; the limit is %v", milliseconds(last.Sub(began)), obeyed)
+			}
 			return err
 		}},
 		step{"new connections get nowhere", func() error {
@@ -183,8 +187,8 @@ func runPolicyRemoved(s *stage) error {
 			return nil
 		}},
 		step{"access comes back with them", func() error {
-			took, err := v.change(func() error {
-				_, err := v.wiki("http://"+wikiName+"/", "--timeout", "1s")
+			took, err := v.change(granted, func() error {
+				_, err := v.wiki("http://"+wikiName+"/", "--timeout", "400ms")
 				return err
 			}, open...)
 			v.metric("restored_ms", ms(took))

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	unnoticed    = 250 * time.Millisecond // a silence that nobody hears
+	unnoticed    = 500 * time.Millisecond // a silence that a busy machine explains
 	afterRestart = 5 * time.Second
 	afterKill    = 20 * time.Second // ICE must find out by itself
 	neverHangs   = time.Minute      // TCP may wait almost twice as long as what stopped it
