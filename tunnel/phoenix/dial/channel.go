@@ -296,6 +296,9 @@ func lost(err error) error {
 	if code := websocket.CloseStatus(err); code != -1 {
 		return fmt.Errorf("closed by the portal (%d)", code)
 	}
+	if errors.Is(err, websocket.ErrMessageTooBig) {
+		return fmt.Errorf("the portal sent a message of more than %d MB; its administrator should let this peer reach fewer resources", wire.MaxFrame>>20)
+	}
 	if errors.Is(err, io.EOF) {
 		return errors.New("closed by the portal")
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -15,6 +16,9 @@ import (
 	"stile/tunnel/portal/store"
 )
 
+// maxConfig bounds what is read of a file; package config refuses less.
+const maxConfig = 64 << 20
+
 // File is the option that every command has.
 type File struct {
 	Config string `short:"c" env:"STILE_CONFIG" default:"/etc/stile/portal.yaml" placeholder:"FILE" help:"The portal's configuration."`
@@ -22,7 +26,12 @@ type File struct {
 
 // read returns the file's text.
 func (f *File) read() ([]byte, error) {
-	text, err := os.ReadFile(f.Config)
+	file, err := os.Open(f.Config)
+	var text []byte
+	if err == nil {
+		defer file.Close()
+		text, err = io.ReadAll(io.LimitReader(file, maxConfig))
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("there is no configuration %s; make one with `stile-server portal init`, or name another with --config", f.Config)

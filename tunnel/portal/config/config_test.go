@@ -242,6 +242,7 @@ func TestWarnings(t *testing.T) {
 		{"clear text", strings.Replace(head, "https://", "http://", 1), "clients will send their tokens in clear text"},
 		{"host bits", head + "sites: [a]\nresources: [{name: n, address: 10.1.2.3/8}]\n", "10.1.2.3/8 is taken as 10.0.0.0/8"},
 		{"no policy", head + "sites: [a]\nresources: [{name: n, address: 10.0.0.0/8}]\n", `5:1: nobody may reach the resource "n"`},
+		{"too many for a client", crowd(fewEnough + 1), `the group "Everyone" may reach 20001 resources`},
 		{"member twice", head + "groups: [{name: g, emails: [a@b.c, A@B.C]}]\n", "A@B.C is in this group twice"},
 	} {
 		c := mustParse(t, row.text)
@@ -249,6 +250,24 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
 		}
 	}
+}
+
+func TestAsManyAsAClientCanBeToldAreNoReasonToWarn(t *testing.T) {
+	if got := mustParse(t, crowd(fewEnough)).Warnings; len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+}
+
+// crowd grants everyone n resources.
+func crowd(n int) string {
+	var b strings.Builder
+	b.WriteString(head + "sites: [Berlin]\nresources:\n")
+	names := ""
+	for i := range n {
+		fmt.Fprintf(&b, "  - {name: r%d, address: host%d.corp.example}\n", i, i)
+		names += fmt.Sprintf("r%d, ", i)
+	}
+	return b.String() + "policies: [{group: Everyone, resources: [" + names + "]}]\n"
 }
 
 func TestUnknownEmails(t *testing.T) {

@@ -86,6 +86,7 @@ func (p *parser) file(root *node) {
 	p.everyone()
 	optional(resources, p.resource)
 	optional(policies, p.policy)
+	p.crowded()
 	p.unreachable()
 }
 

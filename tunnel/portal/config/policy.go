@@ -215,6 +215,32 @@ func (p *parser) unreachable() {
 	}
 }
 
+// fewEnough is about how many resources fit into the one message that tells a
+// client of all of them (wire.MaxFrame).
+const fewEnough = 20_000
+
+// crowded warns of groups whose members may reach more than they can be told.
+func (p *parser) crowded() {
+	type pair struct {
+		group    id.Group
+		resource id.Resource
+	}
+	seen, count := map[pair]bool{}, map[id.Group]int{}
+	for _, policy := range p.config.Account.Policies {
+		if key := (pair{policy.Group, policy.Resource}); !seen[key] {
+			seen[key] = true
+			count[policy.Group]++
+		}
+	}
+	for _, g := range p.config.Account.Groups {
+		if n := count[g.ID]; n > fewEnough {
+			at := &node{Node: &yaml.Node{Line: p.groups.at[g.Name], Column: 1}}
+			p.warn(at, fmt.Sprintf("the group %s may reach %d resources; clients can be told of about %d", quote(g.Name), n, fewEnough),
+				"grant fewer, or cover many with one resource such as *.example.com or 10.0.0.0/8")
+		}
+	}
+}
+
 // A mention is where an e-mail address stands.
 type mention struct {
 	email string // lower case

@@ -237,7 +237,28 @@ func (s *session) encode(o outgoing) (wire.Frame, error) {
 		return *o.frame, nil
 	}
 	payload, err := wire.AppendPayload(nil, o.message)
+	if m, is := o.message.(wire.ClientInit); is && err == nil && len(payload) > maxPayload {
+		payload, err = s.shorten(m, len(payload))
+	}
 	return wire.Frame{Topic: string(s.kind), Event: o.message.Event(s.version), Payload: payload}, err
+}
+
+// maxPayload leaves room for the rest of the largest frame that peers take.
+const maxPayload = wire.MaxFrame - 1024
+
+// shorten leaves out resources until an init of size bytes can be taken: the
+// client would hang up, and come back for the same again and again.
+func (s *session) shorten(m wire.ClientInit, size int) (payload []byte, err error) {
+	all := len(m.Resources)
+	for size > maxPayload && len(m.Resources) > 0 && err == nil {
+		fits := int(int64(len(m.Resources)) * maxPayload / int64(size))
+		m.Resources = m.Resources[:min(fits, len(m.Resources)-1)]
+		payload, err = wire.AppendPayload(payload[:0], m)
+		size = len(payload)
+	}
+	s.log.Error("a user may reach more resources than a client can be told; let policies grant fewer, or cover many with one resource such as *.example.com or 10.0.0.0/8",
+		"resources", all, "told", len(m.Resources))
+	return payload, err
 }
 
 func (s *session) send(ctx context.Context, b []byte) error {
