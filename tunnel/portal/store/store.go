@@ -44,10 +44,11 @@ const (
 
 // What we tell apart of SQLite's result codes.
 const (
-	sqliteBusy    = 5
-	sqliteCorrupt = 11
-	sqliteFull    = 13
-	sqliteNotADB  = 26
+	sqliteBusy     = 5
+	sqliteReadOnly = 8
+	sqliteCorrupt  = 11
+	sqliteFull     = 13
+	sqliteNotADB   = 26
 )
 
 func isBusy(err error) bool { return code(err) == sqliteBusy }
@@ -61,11 +62,13 @@ func code(err error) int {
 	return e.Code() & 0xff
 }
 
-// advice says what to do about a store that cannot be opened.
+// advice says what to do about a store that cannot be opened or written.
 func advice(err error) string {
 	switch code(err) {
 	case sqliteFull:
 		return "; make room on its disk"
+	case sqliteReadOnly:
+		return "; its folder and files must be writable for the user the portal runs as"
 	case sqliteCorrupt, sqliteNotADB:
 		return "; put a backup in its place, or move it away to start with an empty one"
 	}
@@ -210,7 +213,7 @@ func wrap(doing string, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w%s", doing, err, advice(err))
 }
 
 func randomBytes(n int) []byte {
