@@ -47,7 +47,7 @@ func TestOneSentence(t *testing.T) {
 		{"client: no such DNS control", nil, typed(client + " --dns-control magic").with(token), misused, []string{"use auto, etc-resolv-conf or disabled"}},
 		{"client: no duration", nil, typed(client + " --max-partition-time soon").with(token), misused, []string{"use forms like 90s"}},
 		{"gateway: no portal", nil, typed("stile-server gateway").with(token), misused, []string{"which portal?"}},
-		{"gateway: no duration", nil, typed(gateway + " --max-partition-time -1h").with(token), misused, []string{"use forms like 90s"}},
+		{"gateway: no duration", nil, typed(gateway + " --max-partition-time=-1h").with(token), misused, []string{"use forms like 90s"}},
 		{"relay: no address", nil, typed("stile-server relay --api-url wss://127.0.0.1").with(token), misused, []string{"PUBLIC_IP4_ADDR"}},
 		{"relay: port too high", nil, typed(relay + " --listen-port 70000").with(token), misused, []string{"--listen-port", "70000"}},
 		{"relay: no portal", nil, typed("stile-server relay --public-ip4-addr 127.0.0.1").with(token), misused, []string{"which portal?"}},
@@ -124,7 +124,12 @@ func TestOneSentence(t *testing.T) {
 			highPorts(m)
 			m.giveAwayPortal()
 		}, typed("stile-server portal run").asUser(), failed, []string{"listener :443", "CAP_NET_BIND_SERVICE"}},
-		{"portal: key of root, not root", func(m *machine) { m.init() }, typed("stile-server portal run").asUser(), failed, []string{"/etc/stile/portal.key: permission denied", "readable for the user the portal runs as"}},
+		{"portal: data of root, not root", func(m *machine) { m.init() }, typed("stile-server portal run").asUser(), failed, []string{"open the store", "permission denied", "must belong to the user the portal runs as"}},
+		{"portal: key of root, not root", func(m *machine) {
+			m.init()
+			m.giveAwayPortal()
+			must(m.t, m.Do(func() error { return os.Chown("/etc/stile/portal.key", 0, 0) }))
+		}, typed("stile-server portal run").asUser(), failed, []string{"/etc/stile/portal.key: permission denied", "readable for the user the portal runs as"}},
 		{"portal: no certificate", func(m *machine) {
 			m.init()
 			must(m.t, m.Do(func() error { return os.Remove("/etc/stile/portal.pem") }))

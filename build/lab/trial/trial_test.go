@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -84,12 +85,11 @@ type machine struct {
 	t *testing.T
 }
 
-var machines int
+var machines atomic.Int64
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	machines++
-	h, err := host.New(host.Config{Name: "m" + strconv.Itoa(machines), Resolver: []string{"127.0.0.53"}, Bin: os.Getenv(binVariable)})
+	h, err := host.New(host.Config{Name: fmt.Sprint("m", machines.Add(1)), Resolver: []string{"127.0.0.53"}, Bin: os.Getenv(binVariable)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,20 +275,49 @@ func (r *process) lives() {
 	}
 }
 
-var resident = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
+var (
+	resident = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
+	highest  = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+)
 
 // megabytes is the memory a program has in use.
 func (r *process) megabytes() int {
 	r.t.Helper()
+	n, ok := r.memory(resident)
+	if !ok {
+		r.t.Fatalf("%v has no memory", r.cmd.Args)
+	}
+	return n
+}
+
+// peak waits for the end of a program and is the most memory it has had in
+// use. (What the kernel tells with its status counts us as well, whom it was
+// forked from.)
+func (r *process) peak() (most int) {
+	for {
+		n, _ := r.memory(highest)
+		most = max(most, n)
+		select {
+		case <-r.ended:
+			return most
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// memory reads a number of megabytes; there is none once the program has
+// ended.
+func (r *process) memory(which *regexp.Regexp) (int, bool) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.cmd.Process.Pid))
-	must(r.t, err)
-	m := resident.FindSubmatch(status)
+	if err != nil {
+		return 0, false
+	}
+	m := which.FindSubmatch(status)
 	if m == nil {
-		r.t.Fatalf("no resident memory in %s", status)
+		return 0, false
 	}
 	kB, err := strconv.Atoi(string(m[1]))
-	must(r.t, err)
-	return kB >> 10
+	return kB >> 10, err == nil
 }
 
 // eventually calls f until it returns nil.
