@@ -77,7 +77,7 @@ func (s *relays) snapshot() []*relay { return append(make([]*relay, 0, 4), s.lis
 
 // Relays updates the set (connectivity.md 7.3). Entries of one relay, one for
 // each family, are merged by their ID. Relays in neither list get a liveness
-// test.
+// test. One address has one relay: the latest that the portal named.
 func (n *Node) Relays(remove []id.Relay, add []wire.Relay, now time.Time) {
 	mentioned := make(map[*relay]bool)
 	for _, gone := range remove {
@@ -91,6 +91,7 @@ func (n *Node) Relays(remove []id.Relay, add []wire.Relay, now time.Time) {
 			if r != nil {
 				n.removeRelay(r, now)
 			}
+			n.evict(group.config, now)
 			r = n.addRelay(group, now)
 		}
 		mentioned[r] = true
@@ -102,6 +103,17 @@ func (n *Node) Relays(remove []id.Relay, add []wire.Relay, now time.Time) {
 		n.touchRelay(r, now)
 	}
 	n.adopt(now)
+}
+
+// evict removes the relays at the addresses of one that the portal vouches for:
+// what comes from there is the new one's, and a relay that was started anew
+// together with the portal is never said to be gone.
+func (n *Node) evict(c turn.Config, now time.Time) {
+	for _, r := range n.relays.snapshot() {
+		if old := r.allocation.Config(); old.V4.IsValid() && old.V4 == c.V4 || old.V6.IsValid() && old.V6 == c.V6 {
+			n.removeRelay(r, now)
+		}
+	}
 }
 
 type description struct {

@@ -116,8 +116,9 @@ func (p *Portal) describe(n *Node) []wire.Relay {
 // relays_presence does.
 func (p *Portal) SetRelays(relays ...*Relay) { p.update(relays, nil) }
 
-// Restarted tells all nodes that a relay came back under another ID.
-func (p *Portal) Restarted(old id.Relay) { p.update(p.relays, []id.Relay{old}) }
+// Restarted tells all nodes the relays there are, and which are gone under
+// their old IDs.
+func (p *Portal) Restarted(old ...id.Relay) { p.update(p.relays, old) }
 
 func (p *Portal) update(relays []*Relay, gone []id.Relay) {
 	for _, r := range p.relays {

@@ -105,6 +105,23 @@ func TestRelayRestartWithNotice(t *testing.T) {
 	}
 }
 
+// Portal and relay are started anew together, as by an upgrade: nobody is left
+// who could say that the old relay is gone. The new one is at its address.
+func TestRelayRestartWithAPortalThatForgot(t *testing.T) {
+	w := strict
+	w.relays = 1
+	s := connected(t, w)
+	s.relays[0].Restart(s.Internet)
+	s.portal.Restarted() // none is named as gone
+	s.Run(time.Second)
+	if err := s.echo(); err != nil {
+		t.Errorf("a second after the notice: %v", err)
+	}
+	if len(s.client.Failed)+len(s.gateway.Failed) > 0 {
+		t.Errorf("failures %v %v", s.client.Failed, s.gateway.Failed)
+	}
+}
+
 // The relay refuses our credentials, nonce and all: it is dropped at once, and
 // the portal asked for others.
 func TestRelayCredentialsExpire(t *testing.T) {
