@@ -13,7 +13,7 @@ STAGE   := build/stage.sh
 SCENARIOS := world direct nat-direct nat-relay ipv6 cidr internet filters policy-removed \
 	portal-restart relay-restart client-kill9 sign-out-in # each takes seconds; see also $(BIN)/lab list
 
-.PHONY: help build lab demo test check unit e2e bench fuzz sim cross package changelog clean
+.PHONY: help build lab demo test check unit e2e jump bench fuzz sim cross package changelog clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t12
@@ -25,13 +25,17 @@ build: ## build the products and the lab into build/out/bin
 demo: build ## a small internet on this machine, and a private resource reached by name (CHECK=1: prove it and exit)
 	$(BIN)/lab demo $(if $(CHECK),--check)
 
-test: unit e2e ## all tests: units with the race detector, then real programs in the lab
+test: unit e2e jump ## all tests: units with the race detector, then real programs in the lab
 
 unit: ## unit, property, fuzz-corpus and simulation tests
 	@$(STAGE) unit go test -race -timeout 9m ./...
 
 e2e: build ## real processes, TUN devices and kernels in network namespaces
 	@$(STAGE) e2e $(BIN)/lab run $(SCENARIOS) --json
+
+jump: build ## the same with wall clocks that jump by an hour on one host alone
+	@$(STAGE) jump-build build/lab/jump/build.sh $(OUT)/jump
+	@$(STAGE) jump $(BIN)/lab run clock-jump --bin-dir $(OUT)/jump --json
 
 check: ## gofmt, vet, staticcheck, layers
 	@$(STAGE) gofmt build/gofmt.sh

@@ -269,7 +269,7 @@ func namesSentinel(resolv string) bool {
 func (s *stage) start(h *host.Host, name string, env []string, path string, args ...string) (*role, error) {
 	return s.launch(h, name, func(ctx context.Context) *exec.Cmd {
 		c := h.Command(ctx, path, args...)
-		c.Env = append(append(c.Env, "STILE_LOG_LEVEL=debug"), env...)
+		c.Env = append(append(c.Env, "STILE_LOG_LEVEL=debug", "STILE_LAB_CLOCK="+clockFile), env...)
 		return c
 	})
 }

@@ -56,6 +56,7 @@ func init() {
 		{scenario, "sign-out-in", "a user signs in with a browser, out and in again; the same addresses stand for names", false, runSignOutIn},
 		{scenario, "internet", "everything through the tunnel, by the Internet resource", false, runInternet},
 		{scenario, "round-robin", "changing DNS answers cut no connection (takes two minutes)", false, runRoundRobin},
+		{scenario, "clock-jump", "wall clocks that jump by an hour are no reason to stop (programs by build/lab/jump/build.sh)", false, runClockJump},
 		{demonstration, "demo", "the wiki by name, step by step", false, runDemo},
 		{benchmark, "throughput", "TCP through our tunnel, through wireguard-go and through neither", true, runThroughput},
 	}
