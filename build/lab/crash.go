@@ -37,6 +37,7 @@ func runClientKill(s *stage) error {
 	if err != nil {
 		return err
 	}
+	v.stile.headless = true // or it would be signed in again after the kill
 	if err := v.stile.up(s); err != nil {
 		return err
 	}

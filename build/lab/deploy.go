@@ -29,6 +29,7 @@ type deployment struct {
 	authority                      *serve.Authority
 	resources                      []resource
 	internet                       bool // the client takes the Internet resource
+	headless                       bool // the client has a token of the administrator's; nobody signs in
 
 	control, turn, gate, client *role // the portal, the relay, the gateway, stiled
 	tokens                      map[string]string
@@ -97,7 +98,7 @@ const (
 
 // built tells whether the products can be run at all.
 func (s *stage) built() error {
-	for _, path := range []string{server, daemon} {
+	for _, path := range []string{server, daemon, user} {
 		name := filepath.Base(path)
 		if _, err := os.Stat(filepath.Join(s.order.Bin, name)); err != nil {
 			return fmt.Errorf("%s is not in %s: build it with make build, or say where it is with --bin-dir", name, s.order.Bin)
@@ -113,9 +114,19 @@ func (d *deployment) up(s *stage) error {
 		step{"the portal answers", func() error { return d.installPortal(s) }},
 		step{"the relay is registered", func() error { return d.startRelay(s) }},
 		step{"the gateway is online", func() error { return d.startGateway(s) }},
-		step{"the laptop's resolver is Stile's", func() error { return d.startClient(s) }},
+		step{d.arrival(s), func() error { return d.startClient(s) }},
 	)
 }
+
+// arrival says how the laptop joins.
+func (d *deployment) arrival(s *stage) string {
+	if d.isHeadless(s) {
+		return "the laptop's resolver is Stile's"
+	}
+	return "a user signs in with a browser, and the laptop's resolver is Stile's"
+}
+
+func (d *deployment) isHeadless(s *stage) bool { return d.headless || s.order.ClientCmd != "" }
 
 // installPortal writes the portal's files, starts it and adds the user.
 func (d *deployment) installPortal(s *stage) error {
@@ -206,9 +217,27 @@ func (d *deployment) startGateway(s *stage) error {
 	return s.ready(d.gate, d.shows(portalStatus.hasGateway))
 }
 
-// startClient starts the client with a token, as an administrator of headless
-// machines would, and waits until the laptop asks it for names.
+// startClient starts the client, has a user sign in unless one is, and waits
+// until the laptop asks it for names.
 func (d *deployment) startClient(s *stage) error {
+	if d.isHeadless(s) {
+		if err := d.startHeadless(s); err != nil {
+			return err
+		}
+	} else if err := d.startIdle(s); err != nil {
+		return err
+	} else if err := d.signedIn(s); err != nil {
+		return err
+	}
+	if err := s.ready(d.client, d.resolves); err != nil {
+		return err
+	}
+	return s.ready(d.client, d.shows(portalStatus.hasClient))
+}
+
+// startHeadless starts the client with a token, as an administrator of headless
+// machines would.
+func (d *deployment) startHeadless(s *stage) error {
 	token, err := d.token(s.ctx, "--client", userMail)
 	if err != nil {
 		return err
@@ -227,13 +256,8 @@ func (d *deployment) startClient(s *stage) error {
 			return err
 		}
 	}
-	if d.client, err = s.begin(p); err != nil {
-		return err
-	}
-	if err := s.ready(d.client, d.resolves); err != nil {
-		return err
-	}
-	return s.ready(d.client, d.shows(portalStatus.hasClient))
+	d.client, err = s.begin(p)
+	return err
 }
 
 // resolves tells whether the laptop asks the client for names.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 
 	"stile/build/lab/nat"
@@ -17,7 +18,7 @@ func runInternet(s *stage) error {
 	if err := v.world(nat.PortRestricted, wikiByName, resource{Name: "Internet", Type: "internet"}); err != nil {
 		return err
 	}
-	v.stile.internet = true
+	v.stile.internet, v.stile.headless = true, true
 	if err := v.stile.up(s); err != nil {
 		return err
 	}
@@ -26,11 +27,14 @@ func runInternet(s *stage) error {
 	past := step{"public pages see the laptop's own address", func() error { return v.leavesBy("past", homeOutside) }}
 	steps := []step{through, wiki,
 		{"the local network stays in reach", v.reachesRouter},
-		{"the client starts anew without the Internet resource", func() error {
+		{"the client starts anew without the Internet resource, and a user signs in", func() error {
 			if err := v.stile.client.stop(); err != nil {
 				return err
 			}
-			v.stile.internet = false
+			v.stile.internet, v.stile.headless = false, false
+			if err := v.net.laptop.Do(func() error { return os.RemoveAll(clientToken) }); err != nil {
+				return err
+			}
 			return v.stile.startClient(s)
 		}},
 		past, wiki,

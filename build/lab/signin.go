@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
@@ -91,6 +92,23 @@ func (d *deployment) startIdle(s *stage) (err error) {
 		return err
 	})
 	return err
+}
+
+// signedIn has a user sign in, unless our service has a token.
+func (d *deployment) signedIn(s *stage) error {
+	v := &visit{stage: s, net: &internet{laptop: d.laptop}, stile: d}
+	text, err := v.command("status", "--json")
+	if err != nil {
+		return err
+	}
+	var status struct{ Session struct{ Token string } }
+	if err := json.Unmarshal([]byte(text), &status); err != nil {
+		return fmt.Errorf("stile status --json: %w: %.300s", err, text)
+	}
+	if status.Session.Token != "" {
+		return nil
+	}
+	return v.signIn("sign_in_ms")
 }
 
 // command runs a command of the user on the laptop and returns what it prints.
@@ -181,7 +199,9 @@ func (v *visit) signIn(metric string) error {
 	}
 	typing.Close()
 	for lines.Scan() {
-		v.note("%s", lines.Text())
+		if text := strings.TrimSpace(lines.Text()); text != "" {
+			v.note("stile says: %s", text)
+		}
 	}
 	if err = errors.Join(err, c.Wait()); err != nil {
 		return fmt.Errorf("sign in at %s: %w%s", page, err, tail(h.Log, 4))

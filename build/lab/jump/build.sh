@@ -1,7 +1,7 @@
 #!/bin/bash
 # usage: build/lab/jump/build.sh OUT
 #
-# Builds the services with a clock that can be set for one process alone, so
+# Builds the products with a clock that can be set for one process alone, so
 # that the lab can have one host's wall clock jump while the machine's, and all
 # others, go on. The products' source is as it is: the standard library's
 # time.Now is replaced in this build, and one file is added to platform/clock,
@@ -26,4 +26,4 @@ cat >"$out/overlay.json" <<JSON
 {"Replace": {"$std": "$out/time.go", "$root/platform/clock/shift.go": "$here/shift.go.txt"}}
 JSON
 cd "$root"
-exec env CGO_ENABLED=0 go build -trimpath -overlay "$out/overlay.json" -o "$out/" ./tunnel/cmd/stiled ./tunnel/cmd/stile-server
+exec env CGO_ENABLED=0 go build -trimpath -overlay "$out/overlay.json" -o "$out/" ./app/cmd/stile ./tunnel/cmd/stiled ./tunnel/cmd/stile-server
