@@ -37,6 +37,7 @@ and there:
   curl http://%[2]s/   the private wiki, through the tunnel
   curl http://%[3]s/     a public page, past the tunnel
   dig %[2]s            the addresses that stand for the wiki
+  stile status                      who is signed in, and how the laptop is connected
   cat /etc/resolv.conf              who answers that
 Or ask the portal who is online:
   %[1]s shell portal stile-server portal status
