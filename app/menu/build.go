@@ -161,7 +161,7 @@ func (b *builder) connected(s *ipc.Session) Shape {
 	}
 	shape := In
 	switch {
-	case s.Problem != nil:
+	case s.Problem != nil && s.Problem.Code != ipc.PortalUnreachable:
 		b.text("problem", b.problem(s.Problem))
 		shape = Trouble
 	case !s.PortalUp:

@@ -154,6 +154,16 @@ func TestSilentPortalIsSaid(t *testing.T) {
 	})
 }
 
+func TestWhyThePortalIsAwayIsSaidAtOnce(t *testing.T) {
+	run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
+		h.away = errors.New("connection refused")
+		h.wants(ipc.Connecting, ipc.PortalUnreachable)
+		if text := h.State().Session.Problem.Text; !strings.Contains(text, "connection refused") {
+			t.Errorf("the problem is %q", text)
+		}
+	})
+}
+
 func TestWishSurvives(t *testing.T) {
 	c := Config{StateDir: t.TempDir(), Log: quiet}
 	want := wish{Token: "abc", Source: ipc.TokenFromSignIn, Account: "acme", Actor: "Alice", Internet: true}
@@ -222,6 +232,7 @@ type house struct {
 	t      *testing.T
 	stop   context.CancelFunc
 	engine *fake
+	away   error // why the portal is
 }
 
 type fake struct{ done []core.Result }
@@ -239,7 +250,7 @@ func run(t *testing.T, c Config, w wish, script func(h *house)) (result error) {
 		h := &house{daemon: newDaemon(c, w), t: t, stop: cancel, engine: &fake{}}
 		h.begin = func(_ context.Context, w wish) (*session, error) {
 			return &session{
-				daemon: h.daemon, wish: w, engine: h.engine, retry: func() {}, cancel: func() {},
+				daemon: h.daemon, wish: w, engine: h.engine, retry: func() {}, why: func() error { return h.away }, cancel: func() {},
 				events: make(chan event), ended: make(chan error, 1),
 			}, nil
 		}

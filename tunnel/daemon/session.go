@@ -40,9 +40,10 @@ const (
 // routes while it runs, and has put them back when it has ended.
 type session struct {
 	*daemon
-	wish   wish   // what it was started for
-	engine runner // *engine.Engine
-	retry  func() // tries the portal again at once
+	wish   wish         // what it was started for
+	engine runner       // *engine.Engine
+	retry  func()       // tries the portal again at once
+	why    func() error // the portal is away; nil: unknown
 	dns    dnsctl.Control
 	cancel context.CancelFunc
 
@@ -130,7 +131,7 @@ func (d *daemon) start(ctx context.Context, w wish) (*session, error) {
 		Configure: func(iface string, t core.TUN) error { return s.configure(ctx, iface, t) },
 		Flush:     s.dns.Flush, Remember: s.remember, Notify: s.notify, Log: d.Log,
 	})
-	s.engine, s.retry = e, overheard.retry
+	s.engine, s.retry, s.why = e, overheard.retry, channel.Trouble
 	go func() { s.ended <- s.run(ctx, e) }() // the owner waits for it
 	return s, nil
 }

@@ -43,11 +43,22 @@ func (d *daemon) State() ipc.State {
 	}
 	r := v.session.engine.Report()
 	s.Session.PortalUp = r.PortalUp
-	if !r.PortalUp && s.Session.Problem == nil && v.phase != ipc.Ending && time.Since(v.since) > silence {
-		s.Session.Problem = ipc.Problemf(ipc.PortalUnreachable, "The portal %s does not answer. Check the network; it is tried again by itself.", d.Portal.URL)
+	if !r.PortalUp && s.Session.Problem == nil && v.phase != ipc.Ending {
+		s.Session.Problem = d.away(v)
 	}
 	d.describe(&s, &r)
 	return s
+}
+
+// away tells why the portal is, once that is known or it has been silent for long.
+func (d *daemon) away(v view) *ipc.Problem {
+	if err := v.session.why(); err != nil {
+		return ipc.Problemf(ipc.PortalUnreachable, "The portal %s cannot be reached: %.300v. Check the network; it is tried again by itself.", d.Portal.URL, err)
+	}
+	if time.Since(v.since) > silence {
+		return ipc.Problemf(ipc.PortalUnreachable, "The portal %s does not answer. Check the network; it is tried again by itself.", d.Portal.URL)
+	}
+	return nil
 }
 
 // describe takes over what the engine reports.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -107,6 +108,28 @@ func TestStuckPortalDoesNotHoldUsUp(t *testing.T) {
 		if took := time.Since(start); took > 5*time.Second || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v after %v", err, took)
 		}
+	})
+}
+
+func TestTroubleIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Config{URL: "ws://192.0.2.1:8080", AllowPlain: true, Kind: Client, Now: time.Now}
+		c.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no route to host") }
+		ctx, cancel := context.WithCancel(t.Context())
+		ch, done := mustNew(t, c), make(chan struct{})
+		if err := ch.Trouble(); err != nil {
+			t.Errorf("before the first attempt: %v", err)
+		}
+		go func() {
+			defer close(done)
+			ch.Run(ctx, key(1), func(core.PortalEvent) {})
+		}()
+		time.Sleep(time.Second)
+		if err := ch.Trouble(); err == nil || !strings.Contains(err.Error(), "no route to host") {
+			t.Errorf("after some: %v", err)
+		}
+		cancel()
+		<-done
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -34,6 +35,7 @@ type Channel struct {
 	endpoint endpoint
 	tls      *tls.Config
 	wake     chan struct{}
+	trouble  atomic.Pointer[error] // see Trouble
 
 	mu       sync.Mutex // guards requests
 	requests []request
@@ -63,6 +65,16 @@ func New(c Config) (*Channel, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Channel{config: c, endpoint: e, tls: trust, wake: make(chan struct{}, 1)}, nil
+}
+
+// Trouble returns why the portal could not be reached at the latest attempt;
+// nil: it was, or no attempt has failed yet. The text is for users and holds
+// no secret.
+func (c *Channel) Trouble() error {
+	if err := c.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Send queues m without blocking. It is lost if the channel is not open.
@@ -223,6 +235,7 @@ func (r *run) perform(a phoenix.Action) error {
 		r.write(a.Frame)
 	case phoenix.Up:
 		r.quiet = false
+		r.trouble.Store(nil)
 		r.config.Log.Info("connected to the portal", "host", r.endpoint.host)
 		r.deliver(core.PortalEvent{Up: true})
 	case phoenix.Down:
@@ -230,6 +243,7 @@ func (r *run) perform(a phoenix.Action) error {
 	case phoenix.Deliver:
 		r.deliver(core.PortalEvent{Message: a.Message})
 	case phoenix.Retrying:
+		r.trouble.Store(&a.Err)
 		r.logRetry(a)
 	case phoenix.Dropped:
 		r.config.Log.Debug("portal channel", "dropped", a.Err)
