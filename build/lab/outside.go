@@ -39,6 +39,7 @@ type runCmd struct {
 	Names []string `arg:"" name:"name" help:"Scenarios, see list."`
 	JSON  bool     `help:"Print the result lines only."`
 	Seed  uint64   `default:"1" help:"Decides all that is left to chance."`
+	Short bool     `help:"Play the shorter form of scenarios that have two."`
 	Keep  bool     `help:"Stay after the last scenario until Ctrl-C, to look around with shell."`
 	external
 }
@@ -52,7 +53,7 @@ func (r *runCmd) Run(c *cli) error {
 	var failed []string
 	for i, name := range r.Names {
 		keep := r.Keep && i == len(r.Names)-1
-		if !c.play(order{Kind: scenario, Name: name, Seed: r.Seed, Keep: keep, Quiet: r.JSON, external: r.external}) {
+		if !c.play(order{Kind: scenario, Name: name, Seed: r.Seed, Keep: keep, Quiet: r.JSON, Short: r.Short, external: r.external}) {
 			failed = append(failed, name)
 		}
 	}

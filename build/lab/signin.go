@@ -214,7 +214,7 @@ func (v *visit) signIn(metric string) error {
 }
 
 // browseCmd is "lab browse": a browser, as far as signing in needs one. It
-// prints the token that the last page shows.
+// goes where the last page sends it, or prints the token that it shows.
 type browseCmd struct {
 	URL   string `arg:""`
 	Email string `arg:""`
@@ -223,6 +223,7 @@ type browseCmd struct {
 var (
 	formAction = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
 	hidden     = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)"`)
+	refresh    = regexp.MustCompile(`<meta http-equiv="refresh" content="1;url=([^"]*)">`)
 	shown      = regexp.MustCompile(`(?s)<textarea id="token"[^>]*>([^<]+)</textarea>`)
 )
 
@@ -254,6 +255,13 @@ func (b *browseCmd) Run() error {
 	}
 	at, page, err = show(client.PostForm(to.String(), form))
 	if err != nil {
+		return err
+	}
+	if next := refresh.FindStringSubmatch(page); next != nil {
+		if to, err = at.Parse(html.UnescapeString(next[1])); err != nil {
+			return err
+		}
+		_, _, err = show(client.Get(to.String()))
 		return err
 	}
 	token := shown.FindStringSubmatch(page)

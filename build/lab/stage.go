@@ -32,6 +32,7 @@ type order struct {
 	Keep  bool   // stay after the end, so that somebody can look around
 	Check bool   // demo only: prove it and go
 	Quiet bool   // no progress lines
+	Short bool   // the shorter form of a scenario that has two
 	Logs  string // absolute folder of this run
 	Bin   string // absolute folder of the products
 	Self  string // how this program was called

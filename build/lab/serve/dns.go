@@ -46,6 +46,7 @@ type DNS struct {
 	mu      sync.Mutex // guards the rest
 	answers map[string]Answer
 	asked   map[string]int // questions so far: "name TYPE"
+	broken  Breakage
 }
 
 // NewDNS makes a server that knows no name.
@@ -71,6 +72,29 @@ func (s *DNS) Asked(name string) int {
 		}
 	}
 	return n
+}
+
+// AskedType returns how often a name was asked for by questions of one type.
+func (s *DNS) AskedType(name string, kind uint16) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[dns.CanonicalName(name)+" "+dns.TypeToString[kind]]
+}
+
+// A Breakage is how a server fails to answer.
+type Breakage uint8
+
+const (
+	Works  Breakage = iota
+	Silent          // no question is answered
+	Fails           // each question is answered with SERVFAIL
+)
+
+// Break breaks the server, or repairs it, from the next question on.
+func (s *DNS) Break(b Breakage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = b
 }
 
 // Run answers on the two sockets until ctx ends, and closes them.
@@ -115,7 +139,13 @@ func (s *DNS) answer(ctx context.Context, q *dns.Msg) *dns.Msg {
 		return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
 	}
 	question := q.Question[0]
-	a, known := s.next(question)
+	a, known, broken := s.next(question)
+	switch broken {
+	case Silent:
+		return nil
+	case Fails:
+		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+	}
 	if !known && s.Parent != nil {
 		r, err := s.Parent(ctx, q)
 		if err != nil {
@@ -146,15 +176,15 @@ func (s *DNS) answer(ctx context.Context, q *dns.Msg) *dns.Msg {
 
 // next looks up the answer for a question, counts the question and turns a
 // rotating answer.
-func (s *DNS) next(q dns.Question) (Answer, bool) {
+func (s *DNS) next(q dns.Question) (a Answer, known bool, broken Breakage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := dns.CanonicalName(q.Name)
 	turn := s.asked[name+" "+dns.TypeToString[q.Qtype]]
 	s.asked[name+" "+dns.TypeToString[q.Qtype]]++
-	a, known := s.answers[name]
+	a, known = s.answers[name]
 	if !a.Rotate {
-		return a, known
+		return a, known, s.broken
 	}
 	var family []netip.Addr
 	for _, addr := range a.Addrs {
@@ -165,7 +195,7 @@ func (s *DNS) next(q dns.Question) (Answer, bool) {
 	if len(family) > 0 {
 		a.Addrs = family[turn%len(family):][:1]
 	}
-	return a, known
+	return a, known, s.broken
 }
 
 // records returns the records of the answer that fit the question.
