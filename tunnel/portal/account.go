@@ -34,7 +34,8 @@ type Group struct {
 	ID       id.Group
 	Name     string
 	Everyone bool
-	Emails   []string // compared without regard to case
+	Emails   []string // of users; compared without regard to case
+	Services []string // names of service accounts; compared without regard to case
 }
 
 // An Actor is a user or a service account.
@@ -180,7 +181,10 @@ func basis(p Policy, r *Resource) string {
 
 // has reports whether actor is in the group.
 func (g *group) has(actor Actor) bool {
-	return g.Everyone && !actor.Service || actor.Email != "" && g.emails[strings.ToLower(actor.Email)]
+	if actor.Service {
+		return slices.ContainsFunc(g.Services, func(name string) bool { return strings.EqualFold(name, actor.Name) })
+	}
+	return g.Everyone || actor.Email != "" && g.emails[strings.ToLower(actor.Email)]
 }
 
 // A grant is a policy that permits, and until when; zero: for ever.

@@ -35,10 +35,11 @@ type Backend struct {
 
 // A TokenRequest asks for a token for one kind of peer.
 type TokenRequest struct {
-	Site    string        `json:"site,omitempty"`   // gateways of this site
-	Relay   bool          `json:"relay,omitempty"`  // a relay
-	Client  string        `json:"client,omitempty"` // clients of the user with this e-mail address
-	Name    string        `json:"name,omitempty"`   // for people
+	Site    string        `json:"site,omitempty"`    // gateways of this site
+	Relay   bool          `json:"relay,omitempty"`   // a relay
+	Client  string        `json:"client,omitempty"`  // clients of the user with this e-mail address
+	Service string        `json:"service,omitempty"` // clients of the service account of this name, made if there is none
+	Name    string        `json:"name,omitempty"`    // for people
 	Expires time.Duration `json:"expires_ns,omitempty"`
 }
 
@@ -46,9 +47,10 @@ type TokenRequest struct {
 type TokenCreated struct {
 	ID        id.Token `json:"id"`
 	Kind      string   `json:"kind"`
-	For       string   `json:"for,omitempty"` // site or e-mail address
+	For       string   `json:"for,omitempty"` // site, e-mail address or name of a service account
 	ExpiresAt int64    `json:"expires_at"`    // Unix seconds; 0: never
 	Token     string   `json:"token"`
+	Hint      string   `json:"hint,omitempty"` // what to do next
 }
 
 // CreateToken makes a token. Sites and users are those of now: a gateway token
@@ -66,7 +68,11 @@ func (b *Backend) CreateToken(r TokenRequest) (TokenCreated, error) {
 	if err != nil {
 		return TokenCreated{}, err
 	}
-	return TokenCreated{t.ID, string(t.Kind), holder, t.ExpiresAt, fragment}, nil
+	made := TokenCreated{ID: t.ID, Kind: string(t.Kind), For: holder, ExpiresAt: t.ExpiresAt, Token: fragment}
+	if r.Service != "" {
+		made.Hint = b.serviceHint(holder)
+	}
+	return made, nil
 }
 
 // holder finds whom a token is for.
@@ -83,8 +89,26 @@ func (b *Backend) holder(r TokenRequest) (t store.Token, name string, err error)
 			err = fmt.Errorf("there is no user %q; add one with: stile-server portal user add %s", r.Client, r.Client)
 		}
 		return store.Token{Kind: store.ClientToken, Actor: user.ID}, user.Email, err
+	case r.Service != "":
+		account, err := b.Store.ServiceAccount(r.Service)
+		return store.Token{Kind: store.ClientToken, Actor: account.ID}, account.Name, err
 	}
-	return t, "", errors.New("say for whom: --gateway SITE, --relay or --client EMAIL")
+	return t, "", errors.New("say for whom: --gateway SITE, --relay, --client EMAIL or --service NAME")
+}
+
+// serviceHint tells of a service account that no group names: it may reach
+// nothing.
+func (b *Backend) serviceHint(name string) string {
+	c := b.config()
+	if c == nil {
+		return ""
+	}
+	for _, g := range c.Account.Groups {
+		if slices.ContainsFunc(g.Services, func(s string) bool { return strings.EqualFold(s, name) }) {
+			return ""
+		}
+	}
+	return name + " is in no group, not even Everyone, and may reach nothing yet; name it in one of the configuration: services: [" + name + "]"
 }
 
 func (b *Backend) site(name string) (wire.Site, error) {

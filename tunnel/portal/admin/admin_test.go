@@ -76,7 +76,11 @@ func TestStopped(t *testing.T) {
 	if ends := time.Unix(tokens["client"].ExpiresAt, 0); time.Until(ends) < 89*24*time.Hour || tokens["client"].For != "carol@example.com" {
 		t.Errorf("client token %+v", tokens["client"])
 	}
-	out, note := m.ok("", "token", "create", "--relay")
+	out, note := m.ok("", "token", "create", "--service", "Backup")
+	if out == "" || !strings.Contains(note, "clients of Backup") || !strings.Contains(note, "services: [Backup]") {
+		t.Errorf("token create --service: %q", note)
+	}
+	out, note = m.ok("", "token", "create", "--relay")
 	if strings.Count(out, "\n") != 1 || !strings.Contains(note, "token revoke ") || !strings.Contains(note, "never expires") {
 		t.Errorf("token create: %q, %q", out, note)
 	}
@@ -104,7 +108,7 @@ func TestStopped(t *testing.T) {
 		t.Errorf("token list:\n%s", out)
 	}
 	out, _ = m.ok("", "status")
-	for _, want := range []string{"account acme: stopped", "3 users, 1 sites, 1 resources, 1 policies, 0 authorizations", "warning: "} {
+	for _, want := range []string{"account acme: stopped", "4 users, 1 sites, 1 resources, 1 policies, 0 authorizations", "warning: "} {
 		if strings.Contains(out, want) == (want == "warning: ") {
 			t.Errorf("status: %q wrong in\n%s", want, out)
 		}

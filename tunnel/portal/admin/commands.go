@@ -82,6 +82,7 @@ type TokenCreate struct {
 	Gateway string `xor:"kind" required:"" placeholder:"SITE" help:"For gateways of this site."`
 	Relay   bool   `xor:"kind" required:"" help:"For a relay."`
 	Client  string `xor:"kind" required:"" placeholder:"EMAIL" help:"For clients without a browser that act as this user."`
+	Service string `xor:"kind" required:"" placeholder:"NAME" help:"For a machine that acts for nobody: a service account, made if there is none of this name."`
 	Expires string `placeholder:"WHEN" help:"When it ends: a length of time such as 90d or 12h, or a date such as 2027-01-31T18:00:00Z (default: never)."`
 	Name    string `help:"A note for people, shown in lists."`
 	JSON    bool   `name:"json" help:"Print JSON."`
@@ -95,7 +96,7 @@ func (k *TokenCreate) run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	var made TokenCreated
-	err = k.do(ctx, "token create", TokenRequest{Site: k.Gateway, Relay: k.Relay, Client: k.Client, Name: k.Name, Expires: life}, &made)
+	err = k.do(ctx, "token create", TokenRequest{Site: k.Gateway, Relay: k.Relay, Client: k.Client, Service: k.Service, Name: k.Name, Expires: life}, &made)
 	if err != nil {
 		return err
 	}
@@ -110,6 +111,9 @@ func (k *TokenCreate) run(ctx context.Context, t *terminal) error {
 		ends = "expires " + time.Unix(made.ExpiresAt, 0).Format(time.DateTime)
 	}
 	fmt.Fprintf(t.err, "This token is for %s and %s. It is not shown again.\nTo end it: stile-server portal token revoke %s\n", holder, ends, made.ID)
+	if made.Hint != "" {
+		fmt.Fprintln(t.err, made.Hint)
+	}
 	return nil
 }
 

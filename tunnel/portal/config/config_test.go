@@ -46,7 +46,7 @@ policies:
   - {group: Everyone, resource: "*.wiki.corp.example", disabled: true}
   - {group: Everyone, resource: Internet Resource}
 sites: [Berlin, {name: Paris, id: 8a6f0c55-0d5b-4b8c-8f0e-6f2f0d9f3a01}]
-groups: [{name: Admins, emails: [Alice@Example.com]}]
+groups: [{name: Admins, emails: [Alice@Example.com], services: [Backup]}]
 resources:
   - {address: "*.wiki.corp.example", site: Berlin, ip_stack: ipv4_only, filters: [tcp/443, "tcp/80,8000-8100", icmp, udp]}
   - {name: Lab, address: 10.20.0.0/16, site: Paris, description: the lab, id: 5d1f0a3e-6f0b-4c57-9c8e-0a4d1f6b2c11}
@@ -80,6 +80,7 @@ resources:
 		{"search domain", a.SearchDomain, "corp.example"},
 		{"sites", a.Sites, []wire.Site{{ID: wiki.Site, Name: "Berlin"}, {ID: id.Site(paris), Name: "Paris"}}},
 		{"groups", []string{a.Groups[0].Name, a.Groups[0].Emails[0], a.Groups[1].Name}, []string{"Admins", "Alice@Example.com", "Everyone"}},
+		{"service accounts", [][]string{a.Groups[0].Services, a.Groups[1].Services}, [][]string{{"Backup"}, nil}},
 		{"Everyone", []bool{a.Groups[0].Everyone, a.Groups[1].Everyone}, []bool{false, true}},
 		{"wiki", wiki, portal.Resource{ID: wiki.ID, Type: portal.DNS, Name: "*.wiki.corp.example", Address: "*.wiki.corp.example", Site: a.Sites[0].ID, IPStack: wire.IPv4Only,
 			Filters: []wire.Filter{{Protocol: wire.TCP, First: 443, Last: 443}, {Protocol: wire.TCP, First: 80, Last: 80}, {Protocol: wire.TCP, First: 8000, Last: 8100}, {Protocol: wire.ICMP}, {Protocol: wire.UDP, Last: 65535}}}},
@@ -183,6 +184,7 @@ func TestMistakes(t *testing.T) {
 		{"bad id", head + "sites: [{name: a, id: 7}]\n", "sites[0].id: \"7\" is not a UUID"},
 		{"one id for two", head + "sites:\n  - {name: a, id: 8a6f0c55-0d5b-4b8c-8f0e-6f2f0d9f3a01}\n  - {name: b, id: 8a6f0c55-0d5b-4b8c-8f0e-6f2f0d9f3a01}\n", "the id is that of the site in line 5"},
 		{"bad e-mail", head + "groups: [{name: g, emails: [alice]}]\n", "groups[0].emails[0]: \"alice\" is not an e-mail address"},
+		{"user as service", head + "groups: [{name: g, services: [a@b.c]}]\n", "users are listed under emails"},
 		{"reserved group", head + "groups: [{name: everyone}]\n", "the group Everyone exists already"},
 		{"resource without address", resource("site: Berlin"), "resources[0]: has no address"},
 		{"resource without site", head + "sites: [a, b]\nresources: [{address: wiki.corp.example}]\n", "does not say through which site"},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,10 +18,11 @@ const everyoneName = "Everyone"
 
 func (p *parser) group(n *node) {
 	var g portal.Group
-	var emails *node
+	var emails, services *node
 	p.fields(n,
 		field{"name", p.textInto(&g.Name)},
 		field{"emails", func(n *node) { emails = n }},
+		field{"services", func(n *node) { services = n }},
 		field{"id", idInto(p, &g.ID)},
 	)
 	if !p.named(n, g.Name) {
@@ -32,6 +34,9 @@ func (p *parser) group(n *node) {
 	}
 	if emails != nil {
 		p.emails(emails, &g)
+	}
+	if services != nil {
+		p.services(services, &g)
 	}
 	var ok bool
 	if g.ID, ok = p.groups.add(&p.reader, n, p.Account, g.Name, g.ID); ok {
@@ -57,6 +62,21 @@ func (p *parser) emails(n *node, g *portal.Group) {
 			seen[lower] = true
 			g.Emails = append(g.Emails, s)
 			p.config.emails = append(p.config.emails, mention{lower, n.problem("", "")})
+		}
+	})
+}
+
+// services reads the names of service accounts: whatever token create was given.
+func (p *parser) services(n *node, g *portal.Group) {
+	p.each(n, func(n *node) {
+		switch s, ok := p.text(n); {
+		case !ok:
+		case strings.Contains(s, "@"):
+			p.fail(n, fmt.Sprintf("%.60q is the e-mail address of a user", s), "users are listed under emails; services has the names given to: token create --service NAME")
+		case slices.ContainsFunc(g.Services, func(t string) bool { return strings.EqualFold(s, t) }):
+			p.warn(n, s+" is in this group twice", "")
+		default:
+			g.Services = append(g.Services, s)
 		}
 	})
 }

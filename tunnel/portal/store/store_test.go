@@ -102,10 +102,18 @@ func TestUsersAndPasswords(t *testing.T) {
 		t.Error(err)
 	}
 
-	robot, err := s.AddServiceAccount("backup robot")
+	robot, err := s.ServiceAccount("backup robot")
 	must(t, err)
-	_, err = s.AddServiceAccount("second robot") // without address like the first
+	_, err = s.ServiceAccount("second robot") // without address like the first
 	must(t, err)
+	if again, err := s.ServiceAccount("Backup Robot"); err != nil || again != robot {
+		t.Errorf("the account of that name is %+v, %v", again, err)
+	}
+	for _, bad := range []string{"", "alice@corp.example", "two\nlines", strings.Repeat("a", 101)} {
+		if _, err := s.ServiceAccount(bad); err == nil {
+			t.Errorf("there is a service account %q", bad)
+		}
+	}
 	if _, ok, _ := s.CheckPassword(t.Context(), "", ""); ok {
 		t.Error("a service account was signed in")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"stile/tunnel/id"
 )
@@ -44,12 +45,20 @@ func (s *Store) AddUser(email, name, password string) (User, error) {
 	return u, s.addUser(u, hashPassword(password))
 }
 
-// AddServiceAccount makes an actor that nobody can sign in as: it lives by
-// the tokens made for it.
-func (s *Store) AddServiceAccount(name string) (User, error) {
-	if name == "" {
-		return User{}, errors.New("a service account needs a name")
+// ServiceAccount finds the service account of a name, or makes it: an actor
+// that nobody can sign in as, which lives by the tokens made for it.
+func (s *Store) ServiceAccount(name string) (User, error) {
+	if name == "" || len(name) > 100 || strings.ContainsFunc(name, func(r rune) bool { return r == '@' || unicode.IsControl(r) }) {
+		return User{}, fmt.Errorf("%.100q cannot be the name of a service account: it has 1 to 100 bytes and no @", name)
 	}
+	u, err := scanUser(s.db.QueryRow(`SELECT `+userColumns+` FROM users WHERE service AND name = ? COLLATE NOCASE`, name))
+	if !errors.Is(err, sql.ErrNoRows) {
+		return u, wrap("find service account "+name, err)
+	}
+	return s.addServiceAccount(name)
+}
+
+func (s *Store) addServiceAccount(name string) (User, error) {
 	u := User{ID: randomID[id.Actor](), Name: name, Service: true, CreatedAt: s.now().Unix()}
 	return u, s.addUser(u, "")
 }
