@@ -63,7 +63,14 @@ type talker struct {
 func talk(ctx context.Context, h *host.Host, network string, to netip.AddrPort) (t *talker, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	c, err := h.Dial(ctx, network, to.String())
+	err = h.InNetwork(func() error { t, err = dial(ctx, network, to); return err })
+	return t, err
+}
+
+// dial is talk for a goroutine that is in the host's network already.
+func dial(ctx context.Context, network string, to netip.AddrPort) (*talker, error) {
+	d := net.Dialer{KeepAlive: -1} // one that is silent is to be silent
+	c, err := d.DialContext(ctx, network, to.String())
 	if err != nil {
 		return nil, err
 	}
@@ -189,12 +196,9 @@ func (s *stage) gather(h *host.Host, network string, n int, to ...netip.AddrPort
 			errs[k] = h.InNetwork(func() error {
 				for i := k; i < n; i += openers {
 					ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
-					c, err := new(net.Dialer).DialContext(ctx, network, to[i%len(to)].String())
+					t, err := dial(ctx, network, to[i%len(to)])
 					cancel()
-					if err == nil {
-						all[i], err = begin(c, network, to[i%len(to)])
-					}
-					if err != nil {
+					if all[i] = t; err != nil {
 						return fmt.Errorf("conversation %d of %d: %w", i, n, err)
 					}
 				}

@@ -157,7 +157,7 @@ func (v *visit) turns(f robinForm, busy, idle crowd, beside [2]netip.Addr) error
 			return context.Cause(ctx)
 		case <-tick.C:
 		}
-		t, err := talk(ctx, v.net.laptop, [...]string{"tcp", "udp"}[turn/2%2], netip.AddrPortFrom(beside[turn%2], tellPort))
+		t, err := talk(ctx, v.net.laptop, "tcp", netip.AddrPortFrom(beside[turn%2], tellPort))
 		if err != nil {
 			return fmt.Errorf("turn %d: a new connection: %w", turn, err)
 		}

@@ -27,6 +27,9 @@ func Tell(ctx context.Context, l net.Listener) error {
 		if err != nil {
 			return err
 		}
+		if t, ok := c.(*net.TCPConn); ok {
+			t.SetKeepAlive(false) // a connection that nobody uses is to be silent
+		}
 		g.Go(func() {
 			defer c.Close()
 			defer context.AfterFunc(ctx, func() { c.Close() })()

@@ -1,0 +1,56 @@
+//go:build linux
+
+package nat
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"stile/build/lab/host"
+)
+
+// holeTable is the nftables table with what a host no longer hears.
+const holeTable = "lab-holes"
+
+// Hole makes a host deaf to what is sent to some of its addresses, as if it had
+// lost its power: nothing is answered and nothing is refused. No address: it
+// hears everything again.
+func Hole(h *host.Host, addrs ...netip.Addr) error {
+	err := h.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := &nftables.Table{Family: nftables.TableFamilyINet, Name: holeTable}
+		c.AddTable(table) // so that there is one to delete
+		c.DelTable(table)
+		if len(addrs) == 0 {
+			return c.Flush()
+		}
+		c.AddTable(table)
+		b := builder{c: c, table: table}
+		chain := b.chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+		for _, a := range addrs {
+			b.rule(chain, destination(a), verdict(expr.VerdictDrop))
+		}
+		return c.Flush()
+	})
+	if err != nil {
+		return fmt.Errorf("make %s deaf with nftables: %w", h.Name, err)
+	}
+	return nil
+}
+
+// destination matches packets to an address.
+func destination(a netip.Addr) []expr.Any {
+	family, offset := families[0], uint32(16)
+	if a.Is6() {
+		family, offset = families[1], 24
+	}
+	return append(is(expr.MetaKeyNFPROTO, family.number),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: family.length},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: a.AsSlice()})
+}
