@@ -148,6 +148,17 @@ func (e *End) Route(to netip.Prefix, via, source netip.Addr) error {
 	return nil
 }
 
+// Narrow makes the network before this end take packets of at most mtu bytes,
+// though the device could carry more: whoever forwards a larger one there tells
+// its sender.
+func (e *End) Narrow(network netip.Prefix, mtu int) error {
+	r := &netlink.Route{LinkIndex: e.device.Attrs().Index, Dst: ipnet(network), Scope: netlink.SCOPE_LINK, MTU: mtu, MTULock: true}
+	if err := e.Host.Links.RouteReplace(r); err != nil {
+		return fmt.Errorf("narrow %s/%s: %w", e.Host.Name, e.Name, err)
+	}
+	return nil
+}
+
 // Acquaint tells the ends of one local network each other's addresses, for good.
 func Acquaint(ends ...*End) error {
 	for _, e := range ends {

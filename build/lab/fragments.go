@@ -1,0 +1,150 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"time"
+
+	"stile/build/lab/nat"
+)
+
+// fragmentSizes are payloads of datagrams, from the largest that needs no
+// fragments in either family to many fragments. The second is the smallest that
+// needs them over IPv4.
+var fragmentSizes = []int{1232, 1253, 1400, 2000, 2500, 4096, 8000}
+
+const (
+	fragmentTimes = 10 // datagrams of each size on each way
+	fragmentTries = 3  // the first large answer over IPv6 is lost: its sender learns from it how large packets may be
+)
+
+// oursThroughout fails where a scenario needs what only our client and our
+// gateway have.
+func (e external) oursThroughout(what string) error {
+	if e.ClientCmd != "" || e.GatewayCmd != "" {
+		return fmt.Errorf("%s: this is a promise of our own client and gateway together, and was not tried with --client-cmd or --gateway-cmd", what)
+	}
+	return nil
+}
+
+// runFragments: datagrams that are larger than the tunnel's packets arrive, and
+// so do answers.
+func runFragments(s *stage) error {
+	if err := s.order.oursThroughout("fragments"); err != nil {
+		return err
+	}
+	v := &visit{stage: s}
+	if err := v.begin(nat.PortRestricted, wikiByName, site4, site6); err != nil {
+		return err
+	}
+	var errs []error
+	lost := 0
+	steps := []step{{"large datagrams are echoed inside the site", func() error {
+		return v.large(v.net.gateway.Dial, netip.AddrPortFrom(wikiPlace.v4.Addr(), 7), 8000, 1)
+	}}}
+	for _, way := range []struct {
+		name string
+		kind string
+		addr netip.Addr
+	}{
+		{"by name, over IPv4", "A", netip.Addr{}}, {"by name, over IPv6", "AAAA", netip.Addr{}},
+		{"by address, over IPv4", "", wikiPlace.v4.Addr()}, {"by address, over IPv6", "", wikiPlace.v6.Addr()},
+	} {
+		steps = append(steps, step{fmt.Sprintf("datagrams of %d to %d bytes, %s", fragmentSizes[0], fragmentSizes[len(fragmentSizes)-1], way.name), func() error {
+			to := way.addr
+			if way.kind != "" {
+				addrs, err := v.proxies(wikiName, way.kind)
+				if err != nil {
+					return err
+				}
+				to = addrs[0]
+			}
+			for _, size := range fragmentSizes {
+				if err := v.large(v.net.laptop.Dial, netip.AddrPortFrom(to, 7), size, fragmentTimes); err != nil {
+					errs = append(errs, fmt.Errorf("%d bytes %s: %w", size, way.name, err))
+					lost++
+					v.note("%5d bytes: %v", size, err)
+					break // larger ones would cost time only
+				}
+			}
+			return nil // all ways are tried; the last step tells
+		}})
+	}
+	return s.all(append(steps,
+		step{"all of them came back whole", func() error { v.metric("sizes_lost", float64(lost)); return errors.Join(errs...) }},
+		step{"many at a time, of different flows", func() error { return v.largeTogether() }},
+		step{"all programs end when they are told to", v.end})...)
+}
+
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// large sends datagrams of one size and wants each back as it was.
+func (v *visit) large(dial dialer, to netip.AddrPort, size, times int) error {
+	c, err := dial(v.ctx, "udp", to.String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	rng := rand.New(rand.NewPCG(v.order.Seed, uint64(size)))
+	sent, got := make([]byte, size), make([]byte, 65536)
+	for i := range times {
+		for k := range sent {
+			sent[k] = byte(rng.Uint32())
+		}
+		n, err := 0, error(nil)
+		for range fragmentTries {
+			if n, err = exchange(c, sent, got); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("datagram %d: %w", i, err)
+		}
+		if !bytes.Equal(got[:n], sent) {
+			return fmt.Errorf("datagram %d comes back with %d bytes, or others", i, n)
+		}
+	}
+	return nil
+}
+
+func exchange(c net.Conn, sent, got []byte) (int, error) {
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return 0, err
+	}
+	if _, err := c.Write(sent); err != nil {
+		return 0, err
+	}
+	for {
+		n, err := c.Read(got)
+		if err != nil || n == len(sent) && bytes.Equal(got[:n], sent) {
+			return n, err
+		} // else the late answer to an earlier try
+	}
+}
+
+// largeTogether has several flows send at once, so that their fragments mix.
+func (v *visit) largeTogether() error {
+	addrs, err := v.proxies(wikiName, "A")
+	if err != nil {
+		return err
+	}
+	const flows = 16
+	errs := make(chan error, flows)
+	for i := range flows {
+		go func() {
+			errs <- v.large(v.net.laptop.Dial, netip.AddrPortFrom(addrs[i%len(addrs)], 7), 3000+i, fragmentTimes)
+		}()
+	}
+	var all []error
+	for range flows {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
