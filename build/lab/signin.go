@@ -52,6 +52,7 @@ func runSignOutIn(s *stage) error {
 		step{"a user signs in with a browser", func() error { return v.signIn("sign_in_ms") }},
 		step{"the wiki answers", wiki},
 		step{"stile status tells of it at once", v.status},
+		step{"its log can be read, and its level changed", v.logs},
 		step{"the addresses that stand for the wiki are noted", func() (err error) { first, err = v.standIns(); return err }},
 		step{"the user signs out", func() error {
 			began := time.Now()
@@ -136,6 +137,30 @@ func (v *visit) status() error {
 	v.metric("status_ms", ms(median(took)))
 	if median(took) > statusAnswer {
 		return fmt.Errorf("it takes %s; the limit is %v", milliseconds(median(took)), statusAnswer)
+	}
+	return nil
+}
+
+// logs reads the service's log as a supporter would.
+func (v *visit) logs() error {
+	if _, err := v.command("logs", "level", "info,tunnel/daemon=debug", "--for", "1m"); err != nil {
+		return err
+	}
+	text, err := v.command("logs", "tail", "--json", "-n", "1000")
+	if err != nil {
+		return err
+	}
+	for n, line := range strings.Split(text, "\n") {
+		var l struct{ Time, Severity, Message string }
+		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Time == "" || l.Severity == "" {
+			return fmt.Errorf("line %d of the log is %q: %v", n+1, line, err)
+		}
+		if n == 0 && l.Message != "started log" {
+			return fmt.Errorf("the log begins with %q", line)
+		}
+	}
+	if !strings.Contains(text, "connected to the portal") || !strings.Contains(text, "the log filter was changed") {
+		return fmt.Errorf("something is missing in the log:\n%s", text)
 	}
 	return nil
 }

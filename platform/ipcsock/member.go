@@ -7,6 +7,19 @@ import (
 	"strconv"
 )
 
+// GroupID returns the number of the named group, 0 if there is none.
+func GroupID(group string) int {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return 0
+	}
+	gid, err := strconv.ParseUint(g.Gid, 10, 31)
+	if err != nil { // Windows has no numbers
+		return 0
+	}
+	return int(gid)
+}
+
 // Member reports whether p, at the other end of conn, belongs to the named
 // group: as the process itself says, or as the system's files say of its user.
 // The second counts too, so that somebody who was added to a group need not log

@@ -52,6 +52,15 @@ type Config struct {
 	// Ready is called once, when the tunnel interface and DNS stand.
 	Ready func()
 	Log   *slog.Logger
+	Logs  Logs // nil: there are no files
+}
+
+// Logs are the service's log files, as the daemon needs them.
+type Logs interface {
+	Dir() string
+	Filter() string
+	SetFilter(filter string, d time.Duration) error
+	Clear() error
 }
 
 // How long to wait before a failed session is tried again.
@@ -281,6 +290,8 @@ func (d *daemon) act(w wish, s *session, c ipc.Command) (wish, error) {
 			s.engine.Do(core.InternetResource{On: c.On})
 		}
 		return w, nil
+	case ipc.SetLogFilter, ipc.ClearLogs:
+		return w, d.actOnLogs(c)
 	case ipc.Retry:
 		if s != nil {
 			s.retry()
@@ -288,6 +299,26 @@ func (d *daemon) act(w wish, s *session, c ipc.Command) (wish, error) {
 		return w, nil
 	}
 	return w, ipc.Problemf(ipc.UnknownCommand, "The service does not know this command. Update Stile.")
+}
+
+// actOnLogs changes what is logged, or deletes what was.
+func (d *daemon) actOnLogs(c ipc.Command) error {
+	if d.Logs == nil {
+		return ipc.Problemf(ipc.NoLogs, "The service writes no log files: it could not, or was told so. Its log is shown by: journalctl -u stiled")
+	}
+	switch c := c.(type) {
+	case ipc.SetLogFilter:
+		if err := d.Logs.SetFilter(c.Filter, c.For); err != nil {
+			return ipc.Problemf(ipc.InvalidArgument, "%v.", err)
+		}
+		d.Log.Info("the log filter was changed", "filter", c.Filter, "for", c.For)
+	case ipc.ClearLogs:
+		if err := d.Logs.Clear(); err != nil {
+			return ipc.Problemf(ipc.NoLogs, "Not all log files could be deleted: %v.", err)
+		}
+		d.Log.Info("the log files were deleted")
+	}
+	return nil
 }
 
 // happened takes a session's step into account.

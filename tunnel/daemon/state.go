@@ -28,6 +28,9 @@ func (d *daemon) State() ipc.State {
 		Internet: ipc.Internet{On: v.wish.Internet},
 		DNS:      ipc.DNS{Mode: string(d.DNS), Upstream: v.upstream},
 	}
+	if d.Logs != nil {
+		s.Logs = ipc.Logs{Dir: d.Logs.Dir(), Filter: d.Logs.Filter()}
+	}
 	// The wish counts at once, also before the owner has come to it.
 	switch {
 	case v.session != nil && v.session.wish.Token != v.wish.Token:

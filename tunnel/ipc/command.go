@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -34,15 +35,26 @@ type (
 	// SetInternet says whether the Internet resource shall carry all traffic.
 	// The wish is kept, also while nobody is signed in.
 	SetInternet struct{ On bool }
+	// SetLogFilter changes what the service logs, at once; a level such as
+	// "debug", or "info,tunnel/phoenix=debug". If For is not zero, the usual
+	// filter comes back after it; otherwise when the service starts anew.
+	SetLogFilter struct {
+		Filter string        // at most 1000 bytes
+		For    time.Duration // whole seconds, at most MaxLogFor
+	}
+	// ClearLogs deletes the service's log files; logging goes on in a new one.
+	ClearLogs struct{}
 	// Retry makes the service try to reach the portal at once, instead of when
 	// it next would.
 	Retry struct{}
 )
 
-func (SignIn) name() string      { return "sign-in" }
-func (SignOut) name() string     { return "sign-out" }
-func (SetInternet) name() string { return "set-internet" }
-func (Retry) name() string       { return "retry" }
+func (SignIn) name() string       { return "sign-in" }
+func (SignOut) name() string      { return "sign-out" }
+func (SetInternet) name() string  { return "set-internet" }
+func (Retry) name() string        { return "retry" }
+func (SetLogFilter) name() string { return "set-log-filter" }
+func (ClearLogs) name() string    { return "clear-logs" }
 
 func (c SignIn) check() error {
 	switch {
@@ -58,6 +70,20 @@ func (c SignIn) check() error {
 func (SignOut) check() error     { return nil }
 func (SetInternet) check() error { return nil }
 func (Retry) check() error       { return nil }
+func (ClearLogs) check() error   { return nil }
+
+// MaxLogFor is how long a log filter may last that is not to stay.
+const MaxLogFor = 7 * 24 * time.Hour
+
+func (c SetLogFilter) check() error {
+	switch {
+	case c.Filter == "" || !isLine(c.Filter, 1000):
+		return errors.New("filter: not one line of text")
+	case c.For < 0 || c.For > MaxLogFor || c.For%time.Second != 0:
+		return errors.New("for: not whole seconds up to a week")
+	}
+	return nil
+}
 
 // IsSlug reports whether s can be the short name of an account, as it stands in
 // addresses of sign-in pages: 1 to 100 letters, digits, "-" and "_".
@@ -98,6 +124,11 @@ type setInternetJSON struct {
 	On *bool `json:"on"`
 }
 
+type setLogFilterJSON struct {
+	Filter string `json:"filter"`
+	For    int64  `json:"for_s,omitempty"` // seconds
+}
+
 // AppendRequest appends the frame of r. The error says what is wrong with an
 // argument.
 func AppendRequest(dst []byte, r Request) ([]byte, error) {
@@ -110,6 +141,8 @@ func AppendRequest(dst []byte, r Request) ([]byte, error) {
 		with = signInJSON{c.Token.Reveal(), c.AccountSlug, c.Actor}
 	case SetInternet:
 		with = setInternetJSON{&c.On}
+	case SetLogFilter:
+		with = setLogFilterJSON{c.Filter, int64(c.For / time.Second)}
 	}
 	e := envelope{Protocol: Protocol, ID: r.ID, Command: r.Command.name()}
 	if with != nil {
@@ -167,6 +200,14 @@ func (e envelope) decode() (Command, error) {
 		}
 	case "retry":
 		command, err = Retry{}, e.bare()
+	case "set-log-filter":
+		var with setLogFilterJSON
+		if err = strict(e.With, &with); err == nil && (with.For < 0 || with.For > int64(MaxLogFor/time.Second)) {
+			err = errors.New("for_s: not 0 to a week")
+		}
+		command = SetLogFilter{with.Filter, time.Duration(with.For) * time.Second}
+	case "clear-logs":
+		command, err = ClearLogs{}, e.bare()
 	default:
 		return nil, Problemf(UnknownCommand, "The service does not know the command %.40q; it may be older than the program. Restart or update it.", e.Command)
 	}

@@ -39,6 +39,7 @@ const (
 	UnknownCommand  Code = "unknown-command"  // of a newer program, same protocol
 	Malformed       Code = "malformed"        // not a request
 	InvalidArgument Code = "invalid-argument" // a known command with an unusable argument
+	NoLogs          Code = "no-logs"          // there are no log files, or they cannot be deleted
 	TokenIsManaged  Code = "token-is-managed" // the token is an administrator's: no sign-in, no sign-out
 	Internal        Code = "internal"         // the service failed; its log says why
 )

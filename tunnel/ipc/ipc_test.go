@@ -31,6 +31,9 @@ var requests = []struct {
 	{`{"protocol":1,"id":3,"command":"sign-out"}`, Request{3, SignOut{}}},
 	{`{"protocol":1,"id":4,"command":"set-internet","with":{"on":true}}`, Request{4, SetInternet{true}}},
 	{`{"protocol":1,"id":5,"command":"set-internet","with":{"on":false}}`, Request{5, SetInternet{false}}},
+	{`{"protocol":1,"id":6,"command":"set-log-filter","with":{"filter":"debug","for_s":600}}`, Request{6, SetLogFilter{"debug", 10 * time.Minute}}},
+	{`{"protocol":1,"id":7,"command":"set-log-filter","with":{"filter":"info,tunnel=off"}}`, Request{7, SetLogFilter{Filter: "info,tunnel=off"}}},
+	{`{"protocol":1,"id":8,"command":"clear-logs"}`, Request{8, ClearLogs{}}},
 	{`{"protocol":1,"id":18446744073709551615,"command":"retry"}`, Request{1<<64 - 1, Retry{}}},
 }
 
@@ -54,6 +57,11 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		id   uint64
 		code Code
 	}{
+		{`{"protocol":1,"id":9,"command":"set-log-filter","with":{"filter":""}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"set-log-filter","with":{"filter":"debug","for_s":604801}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"set-log-filter","with":{"filter":"debug","for_s":-1}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"set-log-filter","with":{"filter":"a\nb"}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"clear-logs","with":{"all":true}}`, 9, InvalidArgument},
 		{``, 0, Malformed},
 		{`{`, 0, Malformed},
 		{`[]`, 0, Malformed},
@@ -174,6 +182,7 @@ func exampleState() State {
 		Internet: Internet{Available: true},
 		Tunnel:   Tunnel{Interface: "tun-stile", IPv4: netip.MustParseAddr("100.64.0.5"), IPv6: netip.MustParseAddr("fd00:2021:1111::5"), Routes: []netip.Prefix{netip.MustParsePrefix("100.96.0.0/11")}},
 		DNS:      DNS{Mode: "etc-resolv-conf", Sentinels: []netip.Addr{netip.MustParseAddr("100.100.111.1")}, Upstream: []netip.AddrPort{address("192.0.2.53:53")}, SearchDomain: "corp.example"},
+		Logs:     Logs{Dir: "/var/log/stile", Filter: "info"},
 		Counters: []Counter{{"dropped: malformed", 3}},
 	}
 }

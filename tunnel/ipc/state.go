@@ -69,6 +69,7 @@ type State struct {
 	Internet    Internet     `json:"internet"`
 	Tunnel      Tunnel       `json:"tunnel"`
 	DNS         DNS          `json:"dns"`
+	Logs        Logs         `json:"logs"`
 	// Counters are dropped packets by reason and the like, sorted by name.
 	Counters []Counter `json:"counters"`
 }
@@ -161,6 +162,12 @@ type DNS struct {
 	Sentinels    []netip.Addr     `json:"sentinels"`              // the resolver addresses that the system asks
 	Upstream     []netip.AddrPort `json:"upstream"`               // whom names that are not private are forwarded to
 	SearchDomain string           `json:"search_domain,omitzero"` // "" for none
+}
+
+// Logs is where the service logs, and what.
+type Logs struct {
+	Dir    string `json:"dir,omitzero"`    // of its files; "": it writes none
+	Filter string `json:"filter,omitzero"` // such as "info"
 }
 
 // A Counter is a named number that only grows.

@@ -137,7 +137,7 @@ func furnish(upper string, c Config) error {
 	return nil
 }
 
-// mountOwn gives the host's thread its own /run, /var/lib and /sys.
+// mountOwn gives the host's thread its own /run, /var/lib, /var/log and /sys.
 func mountOwn(c Config) error {
 	bin := -1
 	if c.Bin != "" { // opened now: it may lie below a folder that is covered next
@@ -147,7 +147,7 @@ func mountOwn(c Config) error {
 		}
 		defer unix.Close(bin)
 	}
-	for _, dir := range []string{"/run", "/var/lib"} {
+	for _, dir := range []string{"/run", "/var/lib", "/var/log"} {
 		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
 			return refused("mount a tmpfs on "+dir, err)
 		}

@@ -17,7 +17,9 @@ import (
 	"stile/platform/cmdline"
 	"stile/platform/dirs"
 	"stile/platform/dnsctl"
+	"stile/platform/ipcsock"
 	"stile/platform/keystore"
+	"stile/platform/logs"
 	"stile/platform/machine"
 	"stile/platform/service"
 	"stile/tunnel/daemon"
@@ -39,8 +41,9 @@ type options struct {
 	DNS       string           `name:"dns-control" env:"STILE_DNS_CONTROL,FIREZONE_DNS_CONTROL" default:"auto" help:"How the system is told to ask us for names: auto, etc-resolv-conf or disabled."`
 	Internet  bool             `name:"activate-internet-resource" env:"STILE_ACTIVATE_INTERNET_RESOURCE,FIREZONE_ACTIVATE_INTERNET_RESOURCE" help:"Send all traffic through the Internet resource, if there is one."`
 	Partition string           `name:"max-partition-time" env:"STILE_MAX_PARTITION_TIME,MAX_PARTITION_TIME" help:"Give up after so long without the portal, such as 24h or 30d (default: never)."`
-	LogLevel  string           `env:"STILE_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"What to log: debug, info, warn or error."`
-	LogFormat string           `env:"STILE_LOG_FORMAT" enum:"text,json" default:"text" help:"How: text or json."`
+	LogLevel  string           `env:"STILE_LOG_LEVEL,RUST_LOG" default:"info" help:"What to log: debug, info, warn, error, or for one part only, such as info,tunnel/phoenix=debug."`
+	LogDir    string           `env:"STILE_LOG_DIR,LOG_DIR" default:"${logs}" help:"Folder for log files; none for none."`
+	LogFormat string           `env:"STILE_LOG_FORMAT" enum:"text,json" default:"text" help:"How to log to the terminal: text or json."`
 	Check     bool             `help:"Check the configuration and exit."`
 	Exit      bool             `help:"Exit once the tunnel stands."`
 	Version   kong.VersionFlag `help:"Print the version."`
@@ -48,7 +51,7 @@ type options struct {
 
 func main() {
 	var o options
-	cmdline.Parse(&o, kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State, "socket": link.Socket},
+	cmdline.Parse(&o, kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State, "logs": dirs.Logs, "socket": link.Socket},
 		kong.Description("Reach private resources by name. Runs as root: it makes a network interface, and answers DNS while it runs."))
 	cmdline.Exit("stiled", run(o))
 }
@@ -61,6 +64,9 @@ func (o *options) Validate() error {
 	if _, err := service.ParseDuration(o.Partition); err != nil {
 		return fmt.Errorf("--max-partition-time: %w", err)
 	}
+	if _, err := logs.ParseFilter(o.LogLevel); err != nil {
+		return fmt.Errorf("--log-level: %w", err)
+	}
 	return dial.CheckURL(o.APIURL, o.plainAllowed())
 }
 
@@ -69,15 +75,28 @@ func (o *options) plainAllowed() bool {
 	return o.APIURL == os.Getenv("STILE_API_URL") || o.APIURL == os.Getenv("FIREZONE_API_URL")
 }
 
-func run(o options) error {
-	log := service.Logger(o.LogLevel, o.LogFormat)
+func run(o options) (err error) {
+	log := service.Logger("debug", o.LogFormat)
 	config, err := o.config(log)
 	if err != nil || o.Check {
 		return err
 	}
+	files := o.openLogs(log)
+	defer files.Close()
+	log = files.Logger()
+	config.Log, config.Portal.Log = log, log
+	if files.Dir() != "" {
+		config.Logs = files
+	}
+	defer func() {
+		if err != nil {
+			log.Error("stiled ends", "err", err) // the files must have it, too
+		}
+	}()
 	ctx, stop := service.UntilStopped(context.Background())
 	defer stop()
-	log.Info("started", "version", stamp.String())
+	us := machine.Describe()
+	log.Info("started log", "version", stamp.String(), "os", us.Name+" "+us.Version, "kernel", us.Kernel, "arch", us.Arch, "filter", o.LogLevel, "files", files.Dir())
 	config.Ready = func() {
 		service.Ready(log)
 		if o.Exit {
@@ -85,6 +104,22 @@ func run(o options) error {
 		}
 	}
 	return daemon.Run(ctx, config)
+}
+
+// openLogs opens the log files. A folder that cannot be written to is no reason
+// not to serve: then the terminal, or the system's log, has it all.
+func (o options) openLogs(terminal *slog.Logger) *logs.Log {
+	c := logs.Config{Dir: o.LogDir, Base: "tunnel-service", GID: ipcsock.GroupID(link.Group), Filter: o.LogLevel, Also: terminal.Handler()}
+	if o.LogDir == "none" {
+		c.Dir = ""
+	}
+	l, err := logs.Open(c)
+	if err != nil {
+		terminal.Warn("there will be no log files", "err", err, "next", "name another folder with --log-dir, or none")
+		c.Dir = ""
+		l, _ = logs.Open(c) // without files nothing can fail: the filter was checked
+	}
+	return l
 }
 
 func (o options) config(log *slog.Logger) (c daemon.Config, err error) {

@@ -1,0 +1,395 @@
+package logs
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func open(t *testing.T, c Config) *Log {
+	t.Helper()
+	if c.Dir == "" {
+		c.Dir = filepath.Join(t.TempDir(), "logs")
+	}
+	if c.Base == "" {
+		c.Base = "program"
+	}
+	l, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// lines closes the log and reads back all that is in its folder, oldest file
+// first. Each line must be one JSON object with what the format promises.
+func lines(t *testing.T, l *Log) (list []map[string]any) {
+	t.Helper()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(l.Dir(), "*.log"))
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > 0 && text[len(text)-1] != '\n' {
+			t.Errorf("%s ends in the middle of a line", path)
+		}
+		s := bufio.NewScanner(bytes.NewReader(text))
+		s.Buffer(nil, 1<<20)
+		for s.Scan() {
+			var m map[string]any
+			if err := json.Unmarshal(s.Bytes(), &m); err != nil {
+				t.Fatalf("%q: %v", s.Text(), err)
+			}
+			for _, key := range []string{"time", "severity", "message", "target"} {
+				if _, ok := m[key].(string); !ok {
+					t.Errorf("%s is %v in %s", key, m[key], s.Text())
+				}
+			}
+			if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(m["time"])); err != nil || !strings.HasSuffix(fmt.Sprint(m["time"]), "Z") || time.Since(at) > time.Minute {
+				t.Errorf("time is %v", m["time"])
+			}
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func TestLinesAreOfTheFormat(t *testing.T) {
+	l := open(t, Config{Filter: "trace"})
+	log := l.Logger()
+	log.Info("started")
+	log.Log(t.Context(), LevelTrace, "deep")
+	log.Debug("d")
+	log.Warn("w")
+	log.Error("", "err", fmt.Errorf("open it: %w", errors.New("no")))
+	log.Info("x", "retry_after", 1500*time.Millisecond, "n", 3, "ok", true, "u", uint64(7))
+	log.Info("x", "time", "noon", "message", "y", "severity", 1, "target", nil)
+	log.With("a", 1).WithGroup("dns").With("b", 2).Info("x", "query-name", "q", slog.Group("sub", "c", 3))
+	log.Info("two\nlines \x1b[31m\u2028", "bad", "\xff\x00")
+	log.Info("x", "float", 1.5, "list", []int{1}, "", "no key", "text", stringer{})
+	log.Info("x", "long", strings.Repeat("a", maxLine))
+	got := lines(t, l)
+	wants := []map[string]any{
+		{"severity": "INFO", "message": "started", "target": "platform/logs"},
+		{"severity": "DEBUG"}, {"severity": "DEBUG"}, {"severity": "WARNING"},
+		{"severity": "ERROR", "message": "", "err": "open it: no"},
+		{"retryAfter": "1.5s", "n": 3.0, "ok": true, "u": 7.0},
+		{"message": "x", "time_": "noon", "message_": "y", "severity_": 1.0, "target_": nil},
+		{"a": 1.0, "dnsB": 2.0, "dnsQueryName": "q", "dnsSubC": 3.0},
+		{"message": "two\nlines \x1b[31m\u2028", "bad": "\ufffd\x00"},
+		{"list": []any{1.0}, "text": "as it says"},
+		{"message": "x (the record was too long for its fields)", "long": nil},
+	}
+	if len(got) != len(wants) {
+		t.Fatalf("%d lines, want %d", len(got), len(wants))
+	}
+	for i, want := range wants {
+		for key, value := range want {
+			if fmt.Sprint(got[i][key]) != fmt.Sprint(value) {
+				t.Errorf("line %d: %s is %v, want %v", i, key, got[i][key], value)
+			}
+		}
+	}
+	at, _ := got[0]["logging.googleapis.com/sourceLocation"].(map[string]any)
+	if at["file"] != "platform/logs/logs_test.go" || fmt.Sprint(at["line"]) == "0" {
+		t.Errorf("the source is %v", at)
+	}
+}
+
+type stringer struct{}
+
+func (stringer) String() string { return "as it says" }
+
+func TestFilters(t *testing.T) {
+	for _, c := range []struct {
+		filter, target string
+		level          slog.Level
+		want           bool
+	}{
+		{"", "tunnel/wg", slog.LevelInfo, true},
+		{"", "tunnel/wg", slog.LevelDebug, false},
+		{"debug", "tunnel/wg", slog.LevelDebug, true},
+		{"trace", "tunnel/wg", LevelTrace, true},
+		{"off", "tunnel/wg", slog.LevelError, false},
+		{"WARN", "tunnel/wg", slog.LevelInfo, false},
+		{"info,tunnel/wg=debug", "tunnel/wg", slog.LevelDebug, true},
+		{"info,tunnel/wg=debug", "tunnel/wgx", slog.LevelDebug, false},
+		{"tunnel=error,tunnel/phoenix=debug", "tunnel/phoenix/dial", slog.LevelDebug, true},
+		{"tunnel/phoenix=debug,tunnel=error", "tunnel/daemon", slog.LevelWarn, false},
+		{" debug , tunnel = off ", "tunnel/x", slog.LevelError, false},
+		{"tunnel=debug,tunnel=off", "tunnel", slog.LevelError, false},
+	} {
+		f, err := ParseFilter(c.filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Keeps(c.target, c.level); got != c.want {
+			t.Errorf("%q, %s at %v: %v, want %v", c.filter, c.target, c.level, got, c.want)
+		}
+	}
+	for _, bad := range []string{"loud", "tunnel=", "=debug", "info,,warn", "tunnel=loud", strings.Repeat("a=info,", 200) + "info"} {
+		if f, err := ParseFilter(bad); err == nil {
+			t.Errorf("%.40q is taken for %v", bad, f)
+		}
+	}
+}
+
+func FuzzFilter(f *testing.F) {
+	for _, seed := range []string{"", "info", "a=b", "tunnel/wg=debug,off", ",=,", "x=trace, y = WARN "} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := ParseFilter(text)
+		if err != nil {
+			return
+		}
+		b, err := ParseFilter(a.String())
+		if err != nil || b.general != a.general || len(b.targets) != len(a.targets) {
+			t.Fatalf("%q: %v, then %v %v", text, a, b, err)
+		}
+		a.Keeps("tunnel/wg", slog.LevelInfo)
+	})
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add("message", "key", "value", int64(1))
+	f.Add("\xff\n\x00", "time", "\u2028", int64(-1))
+	f.Fuzz(func(t *testing.T, message, key, text string, n int64) {
+		r := slog.NewRecord(time.Now(), slog.Level(n), message, 0)
+		r.Add(key, text, key+"_"+key, n, slog.Group(key, "k", time.Duration(n)))
+		line := (&handler{}).line(r, source(0))
+		var m map[string]any
+		if err := json.Unmarshal(line, &m); err != nil || bytes.IndexByte(line, '\n') != len(line)-1 {
+			t.Fatalf("%q: %v", line, err)
+		}
+		for _, key := range []string{"time", "severity", "message", "target"} {
+			if _, ok := m[key].(string); !ok {
+				t.Fatalf("%s is %v in %q", key, m[key], line)
+			}
+		}
+	})
+}
+
+func TestFilterChangesAtOnceAndComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, Config{})
+		log := l.Logger().With("a", 1)
+		log.Debug("too deep")
+		if err := l.SetFilter("debug", 10*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		log.Debug("deep enough")
+		time.Sleep(10*time.Minute - 1)
+		log.Debug("still")
+		time.Sleep(2)
+		synctest.Wait()
+		log.Debug("too deep again")
+		if err := l.SetFilter("loud", 0); err == nil || l.Filter() != "info" {
+			t.Errorf("a bad filter: %v, now %q", err, l.Filter())
+		}
+		l.Close()
+		text, _ := os.ReadFile(l.file.path)
+		if bytes.Count(text, []byte("\n")) != 2 || !bytes.Contains(text, []byte("deep enough")) || !bytes.Contains(text, []byte("still")) {
+			t.Errorf("%s", text)
+		}
+	})
+}
+
+func TestFilesAreRotatedAndNamed(t *testing.T) {
+	l := open(t, Config{})
+	l.file.limit = 1000
+	for i := range 30 {
+		l.Logger().Info("a line", "i", i)
+	}
+	if got := lines(t, l); len(got) != 30 {
+		t.Errorf("%d lines", len(got))
+	}
+	files, _ := filepath.Glob(filepath.Join(l.Dir(), "program.????-??-??-??-??-??*.log"))
+	if len(files) < 4 {
+		t.Errorf("files %v", files)
+	}
+	for _, path := range files {
+		info, err := os.Stat(path)
+		if err != nil || info.Size() > 1000 || info.Mode().Perm() != 0o640 {
+			t.Errorf("%s: %v %v", path, info, err)
+		}
+	}
+	if to, err := os.Readlink(filepath.Join(l.Dir(), "program.latest")); err != nil || to != filepath.Base(l.file.path) {
+		t.Errorf("the link leads to %q, %v; want %q", to, err, l.file.path)
+	}
+}
+
+func TestDeletedFilesAreBegunAnew(t *testing.T) {
+	for name, remove := range map[string]func(l *Log) error{
+		"cleared":        (*Log).Clear,
+		"file deleted":   func(l *Log) error { return os.Remove(l.file.path) },
+		"folder deleted": func(l *Log) error { return os.RemoveAll(l.Dir()) },
+		"file replaced": func(l *Log) error {
+			return errors.Join(os.Remove(l.file.path), os.WriteFile(l.file.path, nil, 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := open(t, Config{})
+			l.Logger().Info("before")
+			l.Flush()
+			if text, err := os.ReadFile(filepath.Join(l.Dir(), "program.latest")); err != nil || !bytes.Contains(text, []byte("before")) {
+				t.Fatalf("%q %v", text, err)
+			}
+			if err := remove(l); err != nil {
+				t.Fatal(err)
+			}
+			l.anew.Store(true) // as a second does
+			l.Logger().Info("after")
+			got := lines(t, l)
+			if len(got) != 1 || got[0]["message"] != "after" {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
+// What the disk refuses is counted, and the count is told.
+func TestLinesThatCannotBeWrittenAreTold(t *testing.T) {
+	f := &file{dir: t.TempDir(), base: "program", mode: 0o640, limit: fileBytes, now: time.Now}
+	if err := f.open(); err != nil {
+		t.Fatal(err)
+	}
+	good := f.out
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full on this system: a full disk cannot be played")
+	}
+	defer full.Close()
+	f.out = full
+	for range 3 {
+		f.write([]byte("{}\n"))
+	}
+	f.out = good
+	f.write([]byte(`{"message":"after"}` + "\n"))
+	f.close()
+	text, err := os.ReadFile(f.path)
+	if err != nil || !bytes.Contains(text, []byte(`"lines":3`)) || !bytes.HasSuffix(text, []byte("\"after\"}\n")) {
+		t.Errorf("%q %v", text, err)
+	}
+}
+
+func TestNobodyWaitsForTheDisk(t *testing.T) {
+	l := &Log{file: &file{dir: t.TempDir(), base: "program", mode: 0o640, limit: fileBytes, now: time.Now}, lines: make(chan entry, 4), done: make(chan struct{})}
+	f, _ := ParseFilter("")
+	l.filter.Store(f)
+	if err := l.file.open(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 { // nobody writes yet
+		l.Logger().Info("line", "i", i)
+	}
+	if got := l.lost.Load(); got != 6 {
+		t.Errorf("%d lines lost, want 6", got)
+	}
+	l.config.Dir = l.file.dir
+	go l.write()
+	got := lines(t, l)
+	if len(got) != 5 || fmt.Sprint(got[0]["lines"]) != "6" {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestOldFilesGoFirst(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	now := time.Now()
+	put := func(dir, name string, size int, age time.Duration) {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, make([]byte, size), 0o600), os.Chtimes(path, now.Add(-age), now.Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(a, "1.log", 100, 50*time.Hour)
+	put(a, "2.log", 100, 20*time.Hour)
+	put(a, "3.log", 100, time.Minute)
+	put(a, "notes.txt", 1000, 100*time.Hour)
+	put(b, "4.log", 100, 60*time.Hour)
+	put(b, "5.log", 100, 30*time.Hour)
+	if err := os.Symlink("/etc/passwd", filepath.Join(b, "0.log")); err != nil {
+		t.Fatal(err)
+	}
+	left := func() string {
+		var names []string
+		for _, dir := range []string{a, b} {
+			entries, _ := os.ReadDir(dir)
+			for _, e := range entries {
+				names = append(names, e.Name())
+			}
+		}
+		return strings.Join(names, " ")
+	}
+	for _, c := range []struct {
+		limit int64
+		want  string
+	}{
+		{500, "1.log 2.log 3.log notes.txt 0.log 4.log 5.log"},
+		{400, "1.log 2.log 3.log notes.txt 0.log 5.log"},
+		{300, "2.log 3.log notes.txt 0.log 5.log"},
+		{0, "3.log notes.txt 0.log 5.log"}, // one is young, one the last of its folder
+	} {
+		if err := Prune([]string{a, b, filepath.Join(a, "missing")}, c.limit, now); err != nil {
+			t.Error(err)
+		}
+		if got := left(); got != c.want {
+			t.Errorf("at most %d bytes: %s, want %s", c.limit, got, c.want)
+		}
+	}
+}
+
+func TestTheTerminalIsToldToo(t *testing.T) {
+	var b bytes.Buffer
+	l := open(t, Config{Also: slog.NewTextHandler(&b, nil)})
+	l.Logger().With("who", "me").WithGroup("g").Info("hello", "n", 1)
+	l.Logger().Debug("not this")
+	if text := b.String(); !strings.Contains(text, "msg=hello who=me g.n=1") || strings.Contains(text, "not this") {
+		t.Errorf("%q", text)
+	}
+}
+
+func TestOpenTellsWhatIsWrong(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	os.WriteFile(file, nil, 0o600)
+	for _, c := range []Config{{Dir: filepath.Join(file, "logs"), Base: "a"}, {Dir: t.TempDir(), Base: "a", Filter: "loud"}} {
+		if l, err := Open(c); err == nil {
+			l.Close()
+			t.Errorf("%+v was opened", c)
+		}
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	l, err := Open(Config{Dir: b.TempDir(), Base: "program"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	log := l.Logger()
+	b.Run("kept", func(b *testing.B) {
+		for b.Loop() {
+			log.Info("a message", "name", "value", "n", 7)
+		}
+	})
+	b.Run("filtered", func(b *testing.B) {
+		for b.Loop() {
+			log.Debug("a message", "name", "value", "n", 7)
+		}
+	})
+}
