@@ -19,7 +19,7 @@ type request struct {
 }
 
 // authorize answers a client's request: with a refusal at once, or through a
-// gateway that is told first (spec portal.md 4.4).
+// gateway that is told first, which may have to come back before (spec portal.md 4.4).
 func (p *Portal) authorize(c *client, m wire.RequestAuthorization, now time.Time) {
 	refuse := func(reason string, violated ...string) {
 		p.push(c.conn, wire.AuthorizationFailed{Resource: m.Resource, Reason: reason, Violated: violated})
@@ -38,7 +38,11 @@ func (p *Portal) authorize(c *client, m wire.RequestAuthorization, now time.Time
 		return
 	}
 	g, reason := p.chooseGateway(c, granted.policy.resource, m.ConnectedGateways)
-	if g == nil {
+	switch {
+	case g != nil:
+	case reason == wire.ReasonOffline && p.wait(c, m, granted.policy.resource.Site, now):
+		return
+	default:
 		refuse(reason)
 		return
 	}

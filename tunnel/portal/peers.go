@@ -123,6 +123,7 @@ func (p *Portal) JoinGateway(conn Conn, info Gateway, now time.Time) {
 			p.authorize(r.client, wire.RequestAuthorization{Resource: r.answer.Resource, ConnectedGateways: []id.Gateway{info.ID}}, now)
 		}
 	}
+	p.returned(g.Site, now)
 }
 
 // initGateway sends all that g shall know; what is not in it, g revokes.
@@ -163,6 +164,7 @@ func (p *Portal) Leave(conn Conn, now time.Time) {
 	}
 	if g := p.gateways.at(conn); g != nil {
 		p.gateways.remove(g.ID, conn)
+		p.abandoned(g, now)
 	}
 	if r := p.relays.at(conn); r != nil {
 		p.relays.remove(r.id, conn)
@@ -191,6 +193,7 @@ func (p *Portal) Live() int { return len(p.live.all()) }
 func (p *Portal) forgetClient(c *client) {
 	p.clients.remove(c.ID, c.conn)
 	p.asked = slices.DeleteFunc(p.asked, func(r *request) bool { return r.client == c })
+	p.stopWaiting(func(w *patient) bool { return w.client == c })
 }
 
 // signOut ends a session for good: the peer forgets its token (spec portal.md

@@ -83,10 +83,12 @@ type Portal struct {
 	live     ledger
 	revoked  map[id.Token]bool // by Revoke, ever since New: a peer may be on its way in
 
-	asked      []*request // in the order of their deadlines
-	presence   time.Time  // when to tell of changed relays; zero: nothing to tell
-	evaluation time.Time  // when to look at conditions again
-	expiry     time.Time  // no token expires before; zero: none expires at all
+	asked      []*request            // in the order of their deadlines
+	patients   []*patient            // who wait for a gateway to come back, in the order of their requests
+	deserted   map[id.Site]time.Time // when the last gateway of a site left, if that is not long ago
+	presence   time.Time             // when to tell of changed relays; zero: nothing to tell
+	evaluation time.Time             // when to look at conditions again
+	expiry     time.Time             // no token expires before; zero: none expires at all
 
 	out []Action
 }
@@ -124,7 +126,7 @@ func New(c Config, now time.Time) (*Portal, error) {
 	p := &Portal{
 		zones: c.Zones, ingestKey: c.IngestKey, seed: c.Seed, random: c.Random, rules: rules,
 		clients: newTable[id.Client, client](), gateways: newTable[id.Gateway, gateway](), relays: newTable[id.Relay, relay](),
-		live: newLedger(), revoked: map[id.Token]bool{}, evaluation: now.Add(evaluationTime),
+		live: newLedger(), revoked: map[id.Token]bool{}, deserted: map[id.Site]time.Time{}, evaluation: now.Add(evaluationTime),
 	}
 	for i := range c.Live {
 		a := c.Live[i]
@@ -193,6 +195,7 @@ func once[T comparable](list []T) []T {
 // Advance does what is due. Early calls are harmless.
 func (p *Portal) Advance(now time.Time) {
 	p.expireRequests(now)
+	p.expirePatients(now)
 	if due(p.presence, now) {
 		p.presence = time.Time{}
 		p.tellPresence()
@@ -223,7 +226,7 @@ func due(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 // Next returns when Advance is due.
 func (p *Portal) Next() time.Time {
 	next := p.evaluation
-	deadlines := []time.Time{p.presence, p.expiry}
+	deadlines := []time.Time{p.presence, p.expiry, p.nextPatient()}
 	if len(p.asked) > 0 {
 		deadlines = append(deadlines, p.asked[0].due)
 	}
