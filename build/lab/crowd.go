@@ -171,12 +171,12 @@ func (t *talker) end(err error) {
 	}
 }
 
-// state returns what became of it, the longest silence since the mark, one that
-// lasts included, and when the last answer came.
-func (t *talker) state() (err error, silence time.Duration, last time.Time) {
+// state returns the longest silence since the mark, one that lasts included,
+// when the last answer came, and what became of the conversation, if it ended.
+func (t *talker) state() (silence time.Duration, last time.Time, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.err, max(t.longest, time.Since(t.last)), t.last
+	return max(t.longest, time.Since(t.last)), t.last, t.err
 }
 
 // A crowd is many conversations that are kept up by one program.
@@ -252,7 +252,7 @@ func (c crowd) mark() {
 func (c crowd) fate() (lost int, longest time.Duration, err error) {
 	var errs []error
 	for _, t := range c {
-		bad, silence, _ := t.state()
+		silence, _, bad := t.state()
 		if bad == nil {
 			longest = max(longest, silence)
 			continue
@@ -276,7 +276,7 @@ func (c crowd) speakOnce(ctx context.Context, limit time.Duration) error {
 	}
 	for _, t := range c {
 		for repeat := began.Add(time.Second); ; {
-			err, _, last := t.state()
+			_, last, err := t.state()
 			if err != nil || last.After(began) {
 				break
 			}

@@ -178,7 +178,7 @@ func (v *visit) outlive(d *death, open crowd) error {
 		err = fmt.Errorf("a conversation with the other server was silent for %s", milliseconds(longest))
 	}
 	for _, t := range away {
-		if bad, _, _ := t.state(); bad != nil && t.stream {
+		if _, _, bad := t.state(); bad != nil && t.stream {
 			err = errors.Join(err, fmt.Errorf("a conversation with the server that stopped was not left to wait: %w", bad))
 		}
 	}
