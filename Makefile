@@ -11,8 +11,9 @@ PRODUCTS := ./app/cmd/stile ./tunnel/cmd/stiled ./tunnel/cmd/stile-server
 TARGETS := linux/amd64 linux/arm64 windows/amd64 windows/arm64
 STAGE   := build/stage.sh
 SCENARIOS := world direct nat-direct nat-relay ipv6 cidr internet filters policy-removed \
-	portal-restart relay-restart client-kill9 sign-out-in \
+	portal-restart relay-restart client-kill9 sign-out-in icmp \
 	$(if $(filter 0,$(shell id -u)),readme) # each takes seconds; see also $(BIN)/lab list
+LONG := server-dies gateway-restart gateway-upgrade fragments hostile-client round-robin dns-outage # a quarter of an hour together
 
 .PHONY: help build lab demo test check unit e2e jump bench fuzz sim cross package changelog clean
 
@@ -54,8 +55,9 @@ bench: build ## benchmarks, each beside a baseline in the same run
 fuzz: ## every fuzz target for FUZZTIME (default 30s) each
 	build/fuzz.sh $${FUZZTIME:-30s}
 
-sim: ## long simulations: many seeds
+sim: build ## long runs: simulations with many seeds, then the long scenarios of the lab
 	STILE_SIM_SEEDS=$${SEEDS:-5000} go test -count=1 -timeout 60m ./tunnel/sim/... ./tunnel/nat/... ./tunnel/path/...
+	@$(STAGE) long $(BIN)/lab run $(LONG) --json
 
 package: ## deb, rpm and MSI packages
 	@echo "make package: the installers do not exist yet; copy the programs from build/out (make build) meanwhile" >&2; exit 1
