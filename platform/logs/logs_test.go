@@ -195,7 +195,7 @@ func TestFilterChangesAtOnceAndComesBack(t *testing.T) {
 		log.Debug("deep enough")
 		time.Sleep(10*time.Minute - 1)
 		log.Debug("still")
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
 		log.Debug("too deep again")
 		if err := l.SetFilter("loud", 0); err == nil || l.Filter() != "info" {

@@ -103,6 +103,6 @@ func (c *Core) deliverError(k *client, p packet.Packet, now time.Time) (core.Rou
 	if route.Keys == nil {
 		return core.Route{}, dropNotConnected
 	}
-	k.nat.InError(s, p, source)
+	k.nat.InError(s, p, source, now)
 	return route, passed
 }

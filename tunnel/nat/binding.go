@@ -16,13 +16,15 @@ type binding struct {
 	name      string        // lower case, without trailing dot
 	resources []id.Resource // announced with the name, oldest first (N26)
 
-	current  *pin       // where new sessions go; nil: nowhere
-	pending  netip.Addr // the answer that waits until nothing holds current; invalid: no address
-	waiting  bool       // pending counts
-	answered families   // families the name had addresses of, in the latest answer
+	current  *pin         // where new sessions go; nil: nowhere
+	pending  netip.Addr   // the answer that waits until nothing holds current; invalid: no address
+	waiting  bool         // pending counts
+	answered families     // families the name had addresses of, in the latest answer
+	latest   []netip.Addr // the latest answer of its family, sorted; shared and never changed
+	evidence []evidence   // what speaks against addresses (N6)
 
 	pins      []*pin  // current, and those that open sessions are pinned to
-	closed    list    // sessions that are closed: they are translated, but hold nothing (N7)
+	resting   list    // sessions that are closed or show failure: they are translated, but hold nothing (N6, N7)
 	announced instant // last
 	unneeded  instant // since when no resource of it is authorized, if orphan
 	orphan    bool
@@ -75,7 +77,7 @@ func (t *Table) Announce(name string, r id.Resource, proxies []netip.Addr, now t
 			b = nil
 		}
 		if b == nil {
-			b = &binding{addr: p, name: name, closed: list{by: byProxy}}
+			b = &binding{addr: p, name: name, resting: list{by: byProxy}}
 			t.bindings[p] = b
 		}
 		b.announced, b.orphan = at, false
@@ -103,6 +105,7 @@ func (t *Table) Withdraw(r id.Resource, covers func(name string) bool) {
 // sessions (N24).
 func (t *Table) Usable(name string, proxies []netip.Addr, now time.Time) bool {
 	at := t.at(now)
+	t.judge(at)
 	return slices.ContainsFunc(proxies, func(p netip.Addr) bool {
 		b := t.bindings[p]
 		if b == nil || b.name != name {
@@ -120,6 +123,7 @@ func (t *Table) Usable(name string, proxies []netip.Addr, now time.Time) bool {
 // soon as none does (N3, N5).
 func (t *Table) Answer(name string, proxies []netip.Addr, v4, v6 Outcome, now time.Time) {
 	at := t.at(now)
+	t.judge(at)
 	proxies = slices.SortedFunc(slices.Values(proxies), netip.Addr.Compare)
 	split, _ := slices.BinarySearchFunc(proxies, firstV6, netip.Addr.Compare)
 	t.answer(name, proxies[:split], v4, at)
@@ -153,6 +157,7 @@ func (t *Table) answer(name string, proxies []netip.Addr, outcome Outcome, at in
 			x = addrs[i%len(addrs)]
 		}
 		b.assign(x, at)
+		b.latest = addrs
 	}
 }
 
@@ -199,11 +204,20 @@ func (b *binding) settle(at instant) {
 	}
 }
 
-// held reports whether an open session pinned to the current address sent a
-// packet within the last minute (N3). Such a session exists: no deadline of an
-// open session is earlier.
+// held reports whether a session pinned to the current address, which neither
+// is closed nor shows failure, sent a packet within the last minute (N3). An
+// open session exists that long; a closed one, which holds only if the table is
+// literal, may be over.
 func (b *binding) held(at instant) bool {
-	return b.current != nil && b.current.open.front != nil && at-b.current.open.front.out < instant(holdFor)
+	if b.current == nil {
+		return false
+	}
+	for s := b.current.open.front; s != nil && at-s.out < instant(holdFor); s = s.links[byProxy].next {
+		if s.exists(at) {
+			return true
+		}
+	}
+	return false
 }
 
 // pinTo returns the pin for a real address.
@@ -228,41 +242,18 @@ func (b *binding) unpin(p *pin) {
 	}
 }
 
-// stopHolding takes a session that was closed from its pin (N7).
-func (b *binding) stopHolding(s *Session) {
-	if b == nil {
-		return
-	}
-	s.pin.open.remove(s)
-	b.closed.pushFront(s)
-	b.unpin(s.pin)
-}
-
-// maxReorder bounds the work of holdAgain. A session that is put too far in
-// front may hold for the moment that passed since its last client packet.
-const maxReorder = 32
-
-// holdAgain puts a session that opened again back to its pin, in the order of
-// its last client packet.
-func (b *binding) holdAgain(s *Session) {
-	if b == nil {
-		return
-	}
-	b.closed.remove(s)
+// reopen puts a session back to its pin, in the order of its last client packet.
+func (b *binding) reopen(s *Session) {
 	s.pin = b.pinTo(s.pin.addr)
-	var mark *Session
-	for next, n := s.pin.open.front, 0; next != nil && next.out > s.out && n < maxReorder; n++ {
-		mark, next = next, next.links[byProxy].next
-	}
-	s.pin.open.insertAfter(mark, s)
+	s.pin.open.insertAfter(s.pin.open.behind(s.out), s)
 }
 
 // forget takes a session off the binding.
 func (b *binding) forget(s *Session) {
 	switch {
 	case b == nil:
-	case s.class == classClosed:
-		b.closed.remove(s)
+	case s.resting:
+		b.resting.remove(s)
 	default:
 		s.pin.open.remove(s)
 		b.unpin(s.pin)
@@ -278,7 +269,7 @@ func (b *binding) hasSession(at instant) bool {
 			}
 		}
 	}
-	for s := b.closed.front; s != nil; s = s.links[byProxy].next {
+	for s := b.resting.front; s != nil; s = s.links[byProxy].next {
 		if s.exists(at) {
 			return true
 		}
@@ -288,8 +279,8 @@ func (b *binding) hasSession(at instant) bool {
 
 // discard frees a proxy address and ends the sessions on it.
 func (t *Table) discard(b *binding) {
-	for b.closed.front != nil {
-		t.remove(b.closed.front)
+	for b.resting.front != nil {
+		t.remove(b.resting.front)
 	}
 	for len(b.pins) > 0 {
 		p := b.pins[0]

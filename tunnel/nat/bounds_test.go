@@ -205,7 +205,7 @@ func FuzzN50AnyPacket(f *testing.F) {
 				w.In(s, p, w.now)
 			}
 			if s := w.MatchError(p, w.now); s != nil {
-				w.InError(s, p, p.Src())
+				w.InError(s, p, p.Src(), w.now)
 			}
 			w.Accept(p, w.now)
 		}

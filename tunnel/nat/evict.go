@@ -18,7 +18,7 @@ func (t *Table) room(at instant) bool {
 func (t *Table) evict(at instant) bool {
 	s := t.classes[classClosed].back
 	if s == nil {
-		s = older(t.classes[classUnconfirmed].back, t.classes[classOpening].back)
+		s = t.opening.back
 	}
 	if s == nil {
 		s = t.classes[classICMP].back
@@ -36,14 +36,4 @@ func (t *Table) evict(at instant) bool {
 	}
 	t.remove(s)
 	return true
-}
-
-// older returns the one whose last client packet is further in the past. Of
-// the sessions being opened only the one that was silent longest, either way,
-// is considered: there is no list of them by client packets.
-func older(a, b *Session) *Session {
-	if a == nil || b != nil && b.out < a.out {
-		return b
-	}
-	return a
 }

@@ -9,7 +9,8 @@ import (
 
 // MatchError returns the session that an ICMP error to the client is about, or
 // nil. The error must be intact and quote a packet exactly as the session sent
-// it out (N35). Errors change nothing in a session, ever (N11).
+// it out (N35). Errors neither create nor confirm, refresh, close or end a session,
+// ever (N11); new sessions may avoid an address for them (N6).
 func (t *Table) MatchError(p packet.Packet, now time.Time) *Session {
 	q, ok := p.Quote()
 	if !ok || q.Src() != p.Dst() || !p.ValidChecksums() {
@@ -30,10 +31,13 @@ func (t *Table) MatchError(p packet.Packet, now time.Time) *Session {
 // client sees an error about the packet that it sent itself. source is the
 // error's new source address for a session that is not proxied; the errors of
 // proxied ones come from the proxy address.
-func (t *Table) InError(s *Session, p packet.Packet, source netip.Addr) {
+func (t *Table) InError(s *Session, p packet.Packet, source netip.Addr, now time.Time) {
 	q, ok := p.Quote()
 	if !ok {
 		return
+	}
+	if outOfReach(p) {
+		t.unreachable(s, t.at(now))
 	}
 	if s.pin != nil {
 		source = s.proxy.addr
@@ -46,6 +50,16 @@ func (t *Table) InError(s *Session, p packet.Packet, source netip.Addr) {
 	}
 	p.SetSrc(source)
 	p.Resum()
+}
+
+// outOfReach reports whether an error says that a host cannot be reached: a
+// refused port and a packet that is too big say the contrary.
+func outOfReach(p packet.Packet) bool {
+	typ, code, _ := p.ICMP()
+	if p.Version() == 6 {
+		return typ == 1 && code != 4
+	}
+	return typ == 3 && code != 3 && code != 4
 }
 
 // MatchErrorOut is MatchError for an error that the client sends about a

@@ -44,7 +44,7 @@ func TestN35ErrorsQuoteWhatTheClientSent(t *testing.T) {
 				if s == nil {
 					t.Fatalf("%s, type %d, %d bytes: no session", test.name, typ, cut)
 				}
-				w.InError(s, p, test.router)
+				w.InError(s, p, test.router, w.now)
 				if got, _ := s.Proxied(); p.Src() != got || p.Dst() != src {
 					t.Errorf("%s: from %v to %v", test.name, p.Src(), p.Dst())
 				}
@@ -125,7 +125,7 @@ func TestN35ErrorsOfDirectTraffic(t *testing.T) {
 	if a, proxied := s.Proxied(); a != addrA || proxied {
 		t.Errorf("%v, proxied: %v", a, proxied)
 	}
-	w.InError(s, p, router)
+	w.InError(s, p, router, w.now)
 	if p.Src() != router || !bytes.Equal(p.Payload(), direct) || !p.ValidChecksums() {
 		t.Errorf("from %v: % x, want % x", p.Src(), p.Payload(), direct)
 	}

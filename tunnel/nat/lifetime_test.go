@@ -144,7 +144,7 @@ func TestN11ErrorsChangeNothing(t *testing.T) {
 	for s := 1.0; s < 60; s++ {
 		w.at(seconds(s))
 		p := parse(t, icmpError(addrA, client4, 3, about))
-		w.InError(w.MatchError(p, w.now), p, addrA)
+		w.InError(w.MatchError(p, w.now), p, addrA, w.now)
 		if !p.ValidChecksums() {
 			t.Fatal("invalid checksum")
 		}

@@ -1,10 +1,12 @@
 package nat
 
-// Each session is in two lists: one orders all sessions of its class by their
-// deadline, the other those of its proxy address by their last client packet.
+// Each session is in up to three lists: one orders all sessions of its class by
+// their deadline, one those of its proxy address and one those that are being
+// opened by their last client packet.
 const (
 	byDeadline = iota
 	byProxy
+	byOpening
 	numLists
 )
 
@@ -41,6 +43,19 @@ func (l *list) insertAfter(mark, s *Session) {
 	} else {
 		l.back = s
 	}
+}
+
+// maxReorder bounds the work of behind. A session that is put too far in front
+// may hold for the moment that passed since its last client packet.
+const maxReorder = 32
+
+// behind returns the session that one whose last client packet was at out
+// belongs behind; nil: it is the first.
+func (l *list) behind(out instant) (mark *Session) {
+	for next, n := l.front, 0; next != nil && next.out > out && n < maxReorder; n++ {
+		mark, next = next, next.links[l.by].next
+	}
+	return mark
 }
 
 func (l *list) remove(s *Session) {

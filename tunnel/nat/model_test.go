@@ -31,6 +31,10 @@ type mSession struct {
 	rOut, rIn bool // segments since the RST
 	closedAt  time.Time
 	discarded bool
+	began     time.Time
+	syns      []time.Time // of its own, before anything came in
+	silent    bool        // two SYN, three seconds, no answer
+	away      bool        // its host was said to be out of reach, and nothing came in since
 }
 
 type mProxy struct {
@@ -38,11 +42,22 @@ type mProxy struct {
 	cur     netip.Addr
 	next    netip.Addr
 	waiting bool
+	latest  []netip.Addr // of its family
+}
+
+// mEvidence speaks against an address for sessions of one proxy address.
+type mEvidence struct {
+	p, x  netip.Addr
+	port  uint16 // 0: all
+	until time.Time
+	span  time.Duration
 }
 
 type model struct {
 	now      time.Time
 	max      int
+	literal  bool
+	evidence []*mEvidence
 	sessions []*mSession
 	proxies  map[netip.Addr]*mProxy
 	victims  []*mSession // one of them makes room for the session that outbound returned
@@ -74,7 +89,7 @@ func (m *model) exists(s *mSession) bool { return !s.discarded && m.now.Before(s
 
 func (m *model) held(p netip.Addr) bool {
 	for _, s := range m.sessions {
-		if s.p == p && m.exists(s) && !s.closed() && s.x == m.proxies[p].cur && m.now.Sub(s.out) < time.Minute {
+		if s.p == p && m.exists(s) && (m.literal || !s.closed() && !s.silent && !s.away) && s.x == m.proxies[p].cur && m.now.Sub(s.out) < time.Minute {
 			return true
 		}
 	}
@@ -83,12 +98,98 @@ func (m *model) held(p netip.Addr) bool {
 
 // settle is N5: it runs after each event and each step of the clock.
 func (m *model) settle() {
+	m.silence()
 	m.sessions = slices.DeleteFunc(m.sessions, func(s *mSession) bool { return !m.exists(s) })
 	for p, b := range m.proxies {
 		if b.waiting && !m.held(p) {
 			b.cur, b.waiting = b.next, false
 		}
 	}
+}
+
+// silence is N6 (a): sessions fail one by one, at the moment when they do.
+func (m *model) silence() {
+	now := m.now
+	for !m.literal {
+		var next *mSession
+		var at time.Time
+		for _, s := range m.sessions {
+			if len(s.syns) < 2 || s.silent || s.confirmed || s.discarded || s.closed() {
+				continue
+			}
+			due := s.syns[0].Add(3 * time.Second)
+			if s.syns[1].After(due) {
+				due = s.syns[1]
+			}
+			if !due.After(now) && (next == nil || due.Before(at)) {
+				next, at = s, due
+			}
+		}
+		if next == nil {
+			break
+		}
+		m.now = at
+		m.apply()
+		next.silent = true
+		m.note6(next, next.port)
+		m.apply()
+	}
+	m.now = now
+	m.apply()
+}
+
+func (m *model) apply() {
+	for p, b := range m.proxies {
+		if b.waiting && !m.held(p) {
+			b.cur, b.waiting = b.next, false
+		}
+	}
+}
+
+// note6 takes a failure as evidence.
+func (m *model) note6(s *mSession, port uint16) {
+	for _, e := range m.evidence {
+		if e.p == s.p && e.x == s.x && e.port == port {
+			if !s.began.Before(e.until) {
+				e.span = min(2*e.span, 10*time.Minute)
+				e.until = m.now.Add(e.span)
+			}
+			return
+		}
+	}
+	m.evidence = append(m.evidence, &mEvidence{s.p, s.x, port, m.now.Add(30 * time.Second), 30 * time.Second})
+}
+
+func (m *model) suspect(p, x netip.Addr, port uint16) bool {
+	return slices.ContainsFunc(m.evidence, func(e *mEvidence) bool {
+		return e.p == p && e.x == x && (e.port == 0 || e.port == port) && m.now.Before(e.until)
+	})
+}
+
+// choose is where a new session goes instead of cur.
+func (m *model) choose(p netip.Addr, port uint16) netip.Addr {
+	b := m.proxies[p]
+	if !m.suspect(p, b.cur, port) {
+		return b.cur
+	}
+	if b.waiting && b.next.IsValid() && b.next != b.cur && !m.suspect(p, b.next, port) {
+		return b.next
+	}
+	var after, before []netip.Addr
+	for _, a := range b.latest {
+		switch a.Compare(b.cur) {
+		case 1:
+			after = append(after, a)
+		case -1:
+			before = append(before, a)
+		}
+	}
+	for _, a := range append(after, before...) {
+		if !m.suspect(p, a, port) {
+			return a
+		}
+	}
+	return b.cur
 }
 
 func (m *model) announce(name string, p []netip.Addr) {
@@ -100,6 +201,7 @@ func (m *model) announce(name string, p []netip.Addr) {
 				}
 			}
 			m.proxies[a] = &mProxy{name: name}
+			m.evidence = slices.DeleteFunc(m.evidence, func(e *mEvidence) bool { return e.p == a })
 		}
 	}
 	m.settle()
@@ -133,6 +235,7 @@ func (m *model) answer(name string, p []netip.Addr, v4, v6 Outcome) {
 			if b == nil || b.name != name {
 				continue
 			}
+			b.latest = addrs
 			if m.held(a) {
 				b.next, b.waiting = x, true
 			} else {
@@ -200,16 +303,17 @@ func (m *model) outbound(p packet.Packet) (s *mSession, fresh bool, v Verdict) {
 		if proto == 47 {
 			return nil, false, NotAllowed
 		}
-		if x = b.cur; !x.IsValid() {
+		if !b.cur.IsValid() {
 			return nil, false, Unresolved
 		}
+		x = m.choose(dst, port)
 	}
 	if m.victims = nil; len(m.sessions) >= m.max {
 		if m.victims = m.leastMissed(); len(m.victims) == 0 {
 			return nil, false, Exhausted
 		}
 	}
-	s = &mSession{proto: proto, id: id, port: port, p: dst, x: x}
+	s = &mSession{proto: proto, id: id, port: port, p: dst, x: x, began: m.now}
 	m.note(s, flags, true)
 	return s, true, Forward
 }
@@ -257,7 +361,11 @@ func (m *model) note(s *mSession, flags packet.TCPFlags, outbound bool) {
 	s.any = m.now
 	if outbound {
 		s.out = m.now
+		if s.proto == packet.TCP && flags.Has(syn) && !flags.Has(ack) && !s.confirmed && m.proxies[s.p] != nil {
+			s.syns = append(s.syns, m.now)
+		}
 	} else {
+		m.heard(s, flags)
 		s.confirmed = true
 	}
 	if s.proto == packet.TCP {
@@ -279,6 +387,22 @@ func (m *model) note(s *mSession, flags packet.TCPFlags, outbound bool) {
 	if s.closed() && !was {
 		s.closedAt = m.now
 	}
+}
+
+// heard is N6 for a packet that comes in.
+func (m *model) heard(s *mSession, flags packet.TCPFlags) {
+	if m.literal || m.proxies[s.p] == nil {
+		return
+	}
+	refused := s.proto == packet.TCP && flags.Has(rst) && !s.confirmed && !s.spoke
+	answered := s.proto == packet.TCP && flags.Has(syn|ack)
+	m.evidence = slices.DeleteFunc(m.evidence, func(e *mEvidence) bool {
+		return e.p == s.p && e.x == s.x && (e.port == 0 || answered && e.port == s.port)
+	})
+	if refused {
+		m.note6(s, s.port)
+	}
+	s.silent, s.away = false, false
 }
 
 // A trial runs one Table, or two that differ in how often they are swept,
@@ -305,9 +429,9 @@ func TestTableAgainstModel(t *testing.T) {
 	}
 	for seed := range seeds {
 		tr := &trial{T: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), focus: seed%2 == 1}
-		tr.model = &model{now: epoch, max: 3 + tr.rng.IntN(24), proxies: make(map[netip.Addr]*mProxy)}
+		tr.model = &model{now: epoch, max: 3 + tr.rng.IntN(24), literal: seed%5 == 0, proxies: make(map[netip.Addr]*mProxy)}
 		for i := range tr.tables {
-			tr.tables[i] = New(Config{Rand: rand.New(rand.NewPCG(seed, 8)), MaxSessions: tr.model.max}, epoch)
+			tr.tables[i] = New(Config{Rand: rand.New(rand.NewPCG(seed, 8)), MaxSessions: tr.model.max, Literal: tr.model.literal}, epoch)
 		}
 		for _, name := range []string{"foo", "bar"} {
 			tr.announce(name)
@@ -348,7 +472,7 @@ func (tr *trial) advance() {
 	to := tr.model.now.Add(step)
 	if n := len(tr.model.sessions); n > 0 && tr.rng.IntN(3) == 0 {
 		s := tr.model.sessions[tr.rng.IntN(n)]
-		at := []time.Time{s.deadline(), s.out.Add(time.Minute)}[tr.rng.IntN(2)].Add(-time.Millisecond * time.Duration(tr.rng.IntN(2)))
+		at := []time.Time{s.deadline(), s.out.Add(time.Minute), s.began.Add(3 * time.Second)}[tr.rng.IntN(3)].Add(-time.Millisecond * time.Duration(tr.rng.IntN(2)))
 		if at.After(tr.model.now) && at.Sub(tr.model.now) < 3*time.Hour {
 			to = at
 		}
@@ -553,10 +677,14 @@ func (tr *trial) sendError() {
 		if got == nil {
 			tr.fatalf("table %d: no session for an error about %+v", i, s)
 		}
-		table.InError(got, p, s.x)
+		table.InError(got, p, s.x, tr.model.now)
 		if q, ok := p.Quote(); !ok || q.Dst() != s.p || q.SrcPort() != s.id || p.Src() != s.p {
 			tr.fatalf("table %d: error about %v:%d, want %+v", i, q.Dst(), q.SrcPort(), s)
 		}
+	}
+	if !tr.model.literal && tr.model.proxies[s.p] != nil {
+		tr.model.note6(s, 0)
+		s.away = true
 	}
 }
 
@@ -569,6 +697,7 @@ func (tr *trial) flags(usual packet.TCPFlags) packet.TCPFlags {
 // check compares the whole state.
 func (tr *trial) check() {
 	for i, table := range tr.tables {
+		table.judge(table.at(tr.model.now))
 		live := 0
 		for k, s := range table.inside {
 			if table.outside[s.outside] != s || s.inside != k {

@@ -50,6 +50,9 @@ const (
 type Config struct {
 	Rand        *rand.Rand // source of outside ports; shared and not guarded
 	MaxSessions int
+	// Literal holds as in April 2025: failures are no evidence (N6), and closed
+	// sessions hold for a minute like others (N7).
+	Literal bool
 }
 
 // A Table translates the packets of one client. All methods take the current
@@ -57,13 +60,16 @@ type Config struct {
 type Table struct {
 	rng         *rand.Rand
 	maxSessions int
+	literal     bool
 	start       time.Time     // instants count from here
 	host        [2]netip.Addr // the gateway's own tunnel addresses
 
 	inside, outside map[key]*Session
 	classes         [numClasses]list // every session is in one, latest base time first
+	opening         list             // sessions that are unconfirmed or shake hands, latest client packet first
 	bindings        map[netip.Addr]*binding
-	collectAt       instant // when to look for bindings nobody needs
+	failing         failures // sessions that will fail if nobody answers
+	collectAt       instant  // when to look for bindings nobody needs
 }
 
 // An instant is a time since the Table was made.
@@ -77,11 +83,13 @@ func New(c Config, now time.Time) *Table {
 	t := &Table{
 		rng:         c.Rand,
 		maxSessions: c.MaxSessions,
+		literal:     c.Literal,
 		start:       now,
 		inside:      make(map[key]*Session),
 		outside:     make(map[key]*Session),
 		bindings:    make(map[netip.Addr]*binding),
 	}
+	t.opening.by = byOpening
 	for c := range t.classes {
 		t.classes[c].by = byDeadline
 	}

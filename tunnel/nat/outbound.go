@@ -12,6 +12,7 @@ import (
 // gets a new session. On any Verdict but Forward the packet is unchanged.
 func (t *Table) Out(p packet.Packet, now time.Time) Verdict {
 	at, flags := t.at(now), p.TCPFlags()
+	t.judge(at)
 	k, request, ok := t.outboundKey(p)
 	if !ok {
 		return NoSession
@@ -100,10 +101,13 @@ func (t *Table) open(p packet.Packet, k key, request bool, at instant) (*Session
 			}
 			return nil, Unresolved
 		}
-		s.proxy, s.pin = b, b.current
-		s.outside.addr = b.current.addr.As16()
+		s.proxy, s.pin = b, b.choose(k.port, at)
+		s.outside.addr = s.pin.addr.As16()
 	}
 	if !t.room(at) || !t.allocate(&s.outside, at) {
+		if s.proxy != nil {
+			s.proxy.unpin(s.pin)
+		}
 		return nil, Exhausted
 	}
 	return s, Forward
@@ -111,9 +115,12 @@ func (t *Table) open(p packet.Packet, k key, request bool, at instant) (*Session
 
 // touchNew puts a session into the table with the packet that starts it.
 func (t *Table) touchNew(s *Session, flags packet.TCPFlags, at instant) {
-	s.out, s.any = at, at
+	s.out, s.any, s.began = at, at, at
 	if s.inside.proto == packet.TCP {
 		s.state = s.state.afterOut(flags)
+		if flags.Has(packet.SYN) && !flags.Has(packet.ACK) {
+			t.synSent(s, at)
+		}
 	}
 	t.add(s)
 }

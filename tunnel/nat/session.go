@@ -18,8 +18,15 @@ type Session struct {
 	out    instant // last client packet
 	any    instant // last packet that was no ICMP error
 	closed instant // when it became closed, if it is
+	began  instant // when it sent its first packet
+	fails  instant // when it fails if nobody answers; 0: it does not
+	place  int     // in the table's failures, from 1
 	state  state
 	class  class
+	syns   uint8 // without an answer, as far as they matter
+
+	failed  bool // it shows failure (N6)
+	resting bool // it is in its binding's list of those that hold nothing: it is closed, or has failed
 }
 
 // state is what was seen of a session.
@@ -55,6 +62,9 @@ const (
 	classOther
 	numClasses
 )
+
+// isOpening: nobody answered yet, or the handshake is incomplete.
+func (c class) isOpening() bool { return c == classUnconfirmed || c == classOpening }
 
 var lifetimes = [numClasses]time.Duration{
 	classClosed:      tcpOpening,
@@ -124,16 +134,24 @@ func (t *Table) touchOut(s *Session, flags packet.TCPFlags, at instant) {
 	s.out, s.any = at, at
 	if s.inside.proto == packet.TCP {
 		s.state = s.state.afterOut(flags)
+		if flags.Has(packet.SYN) && !flags.Has(packet.ACK) {
+			t.synSent(s, at)
+		}
 	}
 	t.update(s, before, at)
-	if s.pin != nil && !s.state.isClosed() {
+	if s.pin != nil && !s.resting {
 		s.pin.open.moveToFront(s)
+	}
+	if s.class.isOpening() {
+		t.opening.moveToFront(s)
 	}
 }
 
 // touchIn notes a packet from the resource that was no ICMP error.
 func (t *Table) touchIn(s *Session, flags packet.TCPFlags, at instant) {
+	t.judge(at)
 	s.proxy.settle(at) // the packet might open a closed session again
+	t.answered(s, flags, at)
 	before := s.state
 	s.any = at
 	s.state |= confirmed
@@ -191,14 +209,17 @@ func (t *Table) update(s *Session, before state, at instant) {
 		return
 	case closed:
 		s.closed = at
-		s.proxy.stopHolding(s)
-	case before.isClosed():
-		s.proxy.holdAgain(s)
+		t.pardon(s)
+		if s.proxy != nil && !t.literal {
+			s.proxy.suspend(s)
+		}
+	case before.isClosed() && s.proxy != nil:
+		s.proxy.resume(s)
 	}
 	if c := s.classify(); c != s.class {
-		t.classes[s.class].remove(s)
+		t.leave(s)
 		s.class = c
-		t.classes[c].pushFront(s)
+		t.join(s)
 		return
 	}
 	t.classes[s.class].moveToFront(s)
@@ -209,9 +230,24 @@ func (t *Table) add(s *Session) {
 	t.inside[s.inside] = s
 	t.outside[s.outside] = s
 	s.class = s.classify()
-	t.classes[s.class].pushFront(s)
+	t.join(s)
 	if s.pin != nil {
 		s.pin.open.pushFront(s)
+	}
+}
+
+// join puts a session into the lists of its class.
+func (t *Table) join(s *Session) {
+	t.classes[s.class].pushFront(s)
+	if s.class.isOpening() {
+		t.opening.insertAfter(t.opening.behind(s.out), s)
+	}
+}
+
+func (t *Table) leave(s *Session) {
+	t.classes[s.class].remove(s)
+	if s.class.isOpening() {
+		t.opening.remove(s)
 	}
 }
 
@@ -219,7 +255,8 @@ func (t *Table) add(s *Session) {
 func (t *Table) remove(s *Session) {
 	delete(t.inside, s.inside)
 	delete(t.outside, s.outside)
-	t.classes[s.class].remove(s)
+	t.leave(s)
+	t.pardon(s)
 	s.proxy.forget(s)
 }
 
