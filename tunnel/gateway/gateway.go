@@ -156,11 +156,12 @@ func (c *Core) Advance(now time.Time) {
 		c.housekeep(now)
 	}
 	c.retryConfigure(now)
+	c.hurry(now)
 }
 
 // Next returns when Advance is due; the zero time means never.
 func (c *Core) Next() time.Time {
-	return earliest(c.paths.Next(), earliest(c.due, c.tun.retry))
+	return earliest(earliest(c.paths.Next(), c.slowDue()), earliest(c.due, c.tun.retry))
 }
 
 // Drain moves out all that is to be done. What the paths report is acted upon

@@ -22,11 +22,24 @@ const (
 	maxJoined           = 64   // announcements that wait for one resolution
 )
 
+// staleReply is how long a client waits for the status of a name that flows
+// find their way to anyhow, if DNS is silent (7.1, T_STALE_REPLY). It repeats
+// an announcement after two seconds and holds packets meanwhile.
+const staleReply = 1800 * time.Millisecond
+
 // lookups are the resolutions that run for all clients.
 type lookups struct {
 	by      map[uint64]*lookup
 	last    uint64
 	starved []*client // whose lookups wait because too many run, first come first
+	slow    []slow    // announcements in the order of their arrival, answered or not
+}
+
+// A slow is an announcement that may have to be answered before its lookup.
+type slow struct {
+	lookup *lookup
+	event  int // its index in there
+	due    time.Time
 }
 
 // resolving are the names of one client that are being resolved.
@@ -50,6 +63,7 @@ type announcement struct {
 	resource id.Resource
 	domain   string // as the client wrote it
 	proxies  []netip.Addr
+	answered bool // before the lookup was
 }
 
 // assigned takes a client's word for which proxy addresses stand for a name.
@@ -83,8 +97,34 @@ func (c *Core) assigned(k *client, a wire.AssignedIPs, now time.Time) {
 		k.resolving.by[name] = l
 		k.resolving.waiting = append(k.resolving.waiting, l)
 	}
-	l.events = append(l.events, announcement{a.Resource, a.Domain, a.ProxyIPs})
+	l.events = append(l.events, announcement{resource: a.Resource, domain: a.Domain, proxies: a.ProxyIPs})
+	c.lookups.slow = append(c.lookups.slow, slow{l, len(l.events) - 1, now.Add(staleReply)})
 	c.resolve(k)
+}
+
+// hurry answers announcements whose lookup takes its time, if packets to the
+// name find their way by an earlier one (N24).
+func (c *Core) hurry(now time.Time) {
+	for len(c.lookups.slow) > 0 && due(c.lookups.slow[0].due, now) {
+		s := c.lookups.slow[0]
+		c.lookups.slow[0], c.lookups.slow = slow{}, c.lookups.slow[1:]
+		k, e := s.lookup.client, &s.lookup.events[s.event]
+		if k.resolving.by[s.lookup.name] != s.lookup { // it is done, or its client is gone
+			continue
+		}
+		if k.mayAnnounce(e.resource, s.lookup.name, now) && k.nat.Usable(s.lookup.name, e.proxies, now) {
+			e.answered = true
+			c.reply(k, e.resource, e.domain, true, now)
+		}
+	}
+}
+
+// slowDue is when the next announcement may have to be answered.
+func (c *Core) slowDue() time.Time {
+	if len(c.lookups.slow) == 0 {
+		return time.Time{}
+	}
+	return c.lookups.slow[0].due
 }
 
 // mayAnnounce reports whether the client may use a name through a resource.
@@ -178,10 +218,12 @@ func (c *Core) looked(r core.Looked, now time.Time) {
 		case !active:
 		case resolved:
 			k.nat.Answer(l.name, e.proxies, v4, v6, now)
-		default:
+		default: // a lookup that failed says nothing about the addresses known before (N20)
 			active = k.nat.Usable(l.name, e.proxies, now)
 		}
-		c.reply(k, e.resource, e.domain, active, now)
+		if !e.answered {
+			c.reply(k, e.resource, e.domain, active, now)
+		}
 	}
 	c.feed()
 	c.resolve(k)

@@ -68,6 +68,35 @@ func TestFailedResolution(t *testing.T) {
 	b.passes(1, udp(c6(1), proxies(1)[1], 5000, 53), addrD.Next())
 }
 
+// While DNS is silent, a client hears in time of a name that flows find their
+// way to by an earlier answer. The answer, when it comes, counts all the same.
+func TestN24SilentDNS(t *testing.T) {
+	b := newBench(t)
+	b.grant(1, dns(1, "*.corp.example"), 0)
+	b.name(1, 1, "x.corp.example", proxies(1), addrA, addrD)
+	b.at(100)
+	b.announce(1, 1, "x.corp.example", proxies(1))
+	b.announce(1, 1, "y.corp.example", proxies(2)) // nothing is known of this one
+	b.at(101)
+	b.announce(1, 1, "X.corp.example", proxies(1))
+	b.lines = nil
+	b.at(101.799)
+	b.want("1.8 s are not over")
+	b.at(101.8)
+	b.want("1.8 s after the first", "to client 1: status 1 x.corp.example true <nil>")
+	b.at(102.8)
+	b.want("1.8 s after the second", "to client 1: status 1 X.corp.example true <nil>")
+	b.announce(1, 1, "x.corp.example", proxies(1))
+	b.lines = nil
+	b.at(103)
+	b.looked(core.Looked{ID: b.looks[0].ID, V4: []netip.Addr{addrB}})
+	b.want("the answer", "to client 1: status 1 x.corp.example true <nil>") // for the third
+	b.passes(1, udp(c4(1), proxies(1)[0], 5000, 53), addrB)
+	b.at(110)
+	b.looked(core.Looked{ID: b.looks[0].ID, Err4: errLookup, Err6: errLookup})
+	b.want("y fails", "to client 1: status 1 y.corp.example false <nil>")
+}
+
 func TestN16AnnouncementsThatAreRefused(t *testing.T) {
 	good := proxies(1)
 	v4 := []netip.Addr{good[0], good[2], good[4], good[6]}
