@@ -36,6 +36,7 @@ var homes = map[string][]string{
 	"github.com/flynn/noise":         {"tunnel/wg"},
 	"github.com/gaissmai/bart":       {"tunnel/policy"},
 	"github.com/goccy/go-yaml":       {"tunnel/portal/config"},
+	"github.com/mdlayher/netlink":    {"platform/forward"},
 	"github.com/google/nftables":     {"platform/forward", "build/lab/"},
 	"github.com/vishvananda/netlink": {"platform/route", "platform/forward", "platform/netmon", "build/lab/"},
 	"github.com/miekg/dns":           {"tunnel/resolver", "tunnel/upstream", "tunnel/tcpdns", "build/lab/"},

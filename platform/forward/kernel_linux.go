@@ -1,15 +1,21 @@
 package forward
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"stile/platform/dirs"
 )
@@ -28,32 +34,95 @@ type setting struct {
 	exact, required bool
 }
 
-// settings returns what a gateway's host needs. Kernel connection tracking
-// must not forget a masqueraded flow before the gateway's own session ends.
+// settings returns what a gateway's host needs, in the order in which it is
+// set. Kernel connection tracking must not forget a masqueraded flow before
+// the gateway's own session ends.
 func settings() []setting {
 	list := []setting{
-		{"ipv4/ip_forward", 1, true, true},
 		{"ipv4/conf/all/src_valid_mark", 1, true, false},
 		{"netfilter/nf_conntrack_udp_timeout_stream", 300, false, false},
 		{"netfilter/nf_conntrack_udp_timeout", 60, false, false},
 		{"netfilter/nf_conntrack_icmp_timeout", 120, false, false},
 		{"netfilter/nf_conntrack_icmpv6_timeout", 120, false, false},
 	}
-	// With forwarding on, an interface that learns its default route from
-	// router advertisements forgets it unless accept_ra is 2.
-	paths, _ := filepath.Glob(proc + "ipv6/conf/*/accept_ra")
-	for _, p := range paths {
-		if value, err := read(p); err == nil && value == 1 {
-			list = append(list, setting{strings.TrimPrefix(p, proc), 2, false, false})
-		}
+	// What other namespaces share is theirs to read only.
+	if room := roomToTrack(); room > 0 && unix.Access(proc+"netfilter/nf_conntrack_max", unix.W_OK) == nil {
+		list = append(list, setting{"netfilter/nf_conntrack_max", room, false, false})
 	}
+	// With forwarding on, an interface that learns its default route from
+	// router advertisements forgets it unless accept_ra is 2. On others 2
+	// would let any neighbour become this host's router.
+	for _, name := range advertised() {
+		list = append(list, setting{"ipv6/conf/" + name + "/accept_ra", 2, false, false})
+	}
+	list = append(list, setting{"ipv4/ip_forward", 1, true, true})
 	if _, err := os.Stat(proc + "ipv6"); err == nil { // IPv6 may be off altogether
 		list = append(list, setting{"ipv6/conf/all/forwarding", 1, true, false}, setting{"ipv6/conf/default/forwarding", 1, true, false})
 	}
 	return list
 }
 
-func setKernel(log *slog.Logger) error {
+// advertised returns the interfaces for which the kernel itself heeds router
+// advertisements and has learned a default route from one.
+func advertised() []string {
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Protocol: unix.RTPROT_RA}, netlink.RT_FILTER_PROTOCOL)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, r := range routes {
+		if r.Dst != nil {
+			if ones, _ := r.Dst.Mask.Size(); ones > 0 {
+				continue
+			}
+		}
+		l, err := netlink.LinkByIndex(r.LinkIndex)
+		if err != nil || slices.Contains(names, l.Attrs().Name) || strings.ContainsAny(l.Attrs().Name, "/") {
+			continue
+		}
+		// 0: another program, such as NetworkManager, does it.
+		if v, err := read(proc + "ipv6/conf/" + l.Attrs().Name + "/accept_ra"); err == nil && v > 0 {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names
+}
+
+// roomToTrack is for how many connections the kernel should have room: 262,144
+// as by default with 4 GiB of memory and more, or as many as fill an eighth of
+// a smaller memory, at 320 bytes each.
+func roomToTrack() int {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return 0
+	}
+	return int(min(262144, uint64(info.Totalram)*uint64(info.Unit)/8/320))
+}
+
+// Conntrack tells how full connection tracking is.
+func Conntrack() (Tracked, error) {
+	count, err := read(proc + "netfilter/nf_conntrack_count")
+	if errors.Is(err, fs.ErrNotExist) {
+		return Tracked{}, nil
+	}
+	if err != nil {
+		return Tracked{}, err
+	}
+	most, err := read(proc + "netfilter/nf_conntrack_max")
+	return Tracked{count, most}, err
+}
+
+// setKernel makes the settings so. It may be called again and again: what it
+// cannot change it says once, that is, if told is nil or lacks the name.
+func setKernel(log *slog.Logger, told map[string]bool) error {
+	once := func(s setting, text string, err error) {
+		if !told[s.name] {
+			log.Warn(text, "setting", s.name, "wanted", s.want, "error", err)
+		}
+		if told != nil {
+			told[s.name] = true
+		}
+	}
 	before, err := readJournal()
 	if err != nil {
 		log.Warn("the record of kernel settings is unreadable and starts anew", "file", journal, "error", err)
@@ -66,7 +135,7 @@ func setKernel(log *slog.Logger) error {
 		case err != nil && s.required:
 			return fmt.Errorf("read %s: %w", s.name, err)
 		case err != nil:
-			log.Warn("a kernel setting is missing", "setting", s.name, "error", err)
+			once(s, "a kernel setting is missing", err)
 		case value == s.want || !s.exact && value > s.want:
 		default:
 			if _, known := before[s.name]; !known {
@@ -86,7 +155,7 @@ func setKernel(log *slog.Logger) error {
 			if s.required {
 				return fmt.Errorf("set %s to %d (a gateway must forward; root or CAP_NET_ADMIN is needed, and in a container a writable /proc/sys/net): %w", s.name, s.want, err)
 			}
-			log.Warn("a kernel setting could not be changed", "setting", s.name, "wanted", s.want, "error", err)
+			once(s, "a kernel setting could not be changed", err)
 		}
 	}
 	return nil
@@ -99,21 +168,52 @@ func restoreKernel(log *slog.Logger) error {
 		return nil
 	}
 	var errs []error
-	for _, s := range settings() {
+	for _, name := range restoreOrder(before) {
 		// A value that is not ours any more was changed by somebody else since.
-		if value, err := read(proc + s.name); err != nil || value != s.want {
-			delete(before, s.name)
+		if value, err := read(proc + name); err != nil || value != wanted(name) {
+			continue
 		}
-	}
-	for name, value := range before {
-		if err := os.WriteFile(proc+name, []byte(strconv.Itoa(value)), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.WriteFile(proc+name, []byte(strconv.Itoa(before[name])), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("put %s back: %w", name, err))
 		}
 	}
-	if err := os.Remove(journal); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		errs = append(errs, err)
+	if len(errs) > 0 {
+		return errors.Join(errs...) // with the record, for the next try
 	}
-	return errors.Join(errs...)
+	if err := os.Remove(journal); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// restoreOrder puts forwarding first and what depends on it, such as
+// accept_ra, after it.
+func restoreOrder(before map[string]int) []string {
+	return slices.SortedFunc(maps.Keys(before), func(a, b string) int {
+		rank := func(name string) int {
+			if strings.HasSuffix(name, "forward") || strings.HasSuffix(name, "forwarding") {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	})
+}
+
+// wanted is the value that we set the setting to.
+func wanted(name string) int {
+	if strings.HasPrefix(name, "ipv6/conf/") && strings.HasSuffix(name, "/accept_ra") {
+		return 2 // the interface may have lost its route since
+	}
+	if name == "netfilter/nf_conntrack_max" {
+		return roomToTrack()
+	}
+	for _, s := range settings() {
+		if s.name == name {
+			return s.want
+		}
+	}
+	return -1
 }
 
 func readJournal() (map[string]int, error) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"stile/build/stamp"
@@ -41,6 +42,8 @@ type gatewayCommand struct {
 	ID        string `name:"id" env:"STILE_ID,FIREZONE_ID" help:"Identifier of this gateway (default: made from the machine's)."`
 	State     string `name:"state-dir" env:"STILE_STATE_DIR" default:"/var/lib/stile" help:"Folder for what must survive a restart."`
 	Partition string `name:"max-partition-time" env:"STILE_MAX_PARTITION_TIME,FIREZONE_MAX_PARTITION_TIME" help:"Give up after so long without the portal, such as 24h (default: never)."`
+
+	FirewallIntegration bool `name:"firewall-integration" env:"STILE_FIREWALL_INTEGRATION" help:"Add a rule to another firewall's chain (Docker, ufw, firewalld, ...) where it would drop the tunnel's packets by default; it is removed at the end. Without this the gateway only says which command lets them pass."`
 }
 
 // Validate tells what is wrong with the options.
@@ -82,11 +85,21 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 	if err != nil {
 		return err
 	}
+	firewall := forward.New(forward.Config{Interface: tunName, Integrate: g.FirewallIntegration, Log: log})
 	defer func() {
-		if e := errors.Join(forward.Restore(log), route.Restore()); e != nil {
+		if e := errors.Join(firewall.Close(), route.Restore()); e != nil {
 			err = errors.Join(err, fmt.Errorf("put forwarding and routes back: %w", e))
 		}
 	}()
+	ctx, stop := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
+	defer stop()
+	watcher.Go(func() {
+		if e := firewall.Run(ctx); e != nil {
+			log.Warn("changes of the firewall go unnoticed", "error", e)
+		}
+	})
 	return explain(engine.New(engine.Config{
 		Role:      gateway.New(gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}, clock.Now()),
 		PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: resolver, Log: log,
@@ -96,7 +109,7 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			if err := route.Set(iface, route.Config{Addrs: addrs, Routes: t.Routes}); err != nil {
 				return err
 			}
-			if err := forward.Enable(iface, log); err != nil {
+			if err := firewall.Enable(); err != nil {
 				return err
 			}
 			log.Info("the gateway stands", "interface", iface, "ipv4", t.IPv4, "ipv6", t.IPv6)
