@@ -41,7 +41,7 @@ func runDNSOutage(s *stage) error {
 		phase = 30 * time.Second
 	}
 	v := &visit{stage: s}
-	if err := v.begin(nat.PortRestricted, wikiByName); err != nil {
+	if err := v.begin(nat.PortRestricted, resource{Name: "Corp", Address: "*.corp.example"}); err != nil {
 		return err
 	}
 	var open crowd
@@ -103,9 +103,14 @@ func runDNSOutage(s *stage) error {
 	}
 	return s.all(append(steps,
 		step{"DNS works again: a name that was not known before is reached", func() error {
+			const fresh = "fresh.corp.example"
+			v.net.private.Set(fresh, fixed(wikiPlace))
+			if _, err := v.wiki("http://"+fresh+"/", "--timeout", "1s"); err == nil {
+				return errors.New("it is reached though DNS does not work yet")
+			}
 			v.net.private.Break(serve.Works)
 			took, err := v.within(time.Now(), outageRestored, func() error {
-				_, err := v.wiki("http://"+wikiName+"/", "--timeout", "1s")
+				_, err := v.wiki("http://"+fresh+"/", "--timeout", "1s")
 				return err
 			})
 			v.metric("restored_ms", ms(took))
