@@ -33,6 +33,9 @@ type death struct {
 // runServerDies: one of a name's two servers stops, and programs that try again
 // reach the other, though DNS still tells of both and nobody asks it.
 func runServerDies(s *stage) error {
+	if err := s.order.ourGateway("to leave a server that fails (gateway-nat.md N6)"); err != nil {
+		return err
+	}
 	v := &visit{stage: s}
 	if err := v.begin(nat.PortRestricted, resource{Name: "Twins", Address: "*.twin.corp.example"}); err != nil {
 		return err

@@ -43,6 +43,9 @@ var malloryPlace = at("203.0.113.102/30", "2001:db8:0:102::2/64")
 // not suffer. As all share the machine's cores, each measurement has a second
 // baseline: as many packets of the same size, in flows that are open.
 func runHostileClient(s *stage) error {
+	if err := s.order.ourGateway("to limit how fast a client opens flows (N49)"); err != nil {
+		return err
+	}
 	v := &visit{stage: s}
 	if err := v.begin(nat.PortRestricted, wikiByName, site4); err != nil {
 		return err

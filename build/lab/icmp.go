@@ -39,6 +39,9 @@ var tools = []struct{ name, pack string }{
 // runICMP: errors find their way back through two translators, and speak of
 // the addresses that the user's programs know.
 func runICMP(s *stage) error {
+	if err := s.order.ourGateway("to translate every ICMP error (N35 to N37)"); err != nil {
+		return err
+	}
 	if err := s.step("traceroute, tracepath, ping and nc are installed", haveTools); err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ const (
 // runGatewayUpgrade: a gateway that ends in order and is started again, as a
 // package's upgrade does, cuts no connection.
 func runGatewayUpgrade(s *stage) error {
+	if err := s.order.ourGateway("to keep open connections over its restart (O3)"); err != nil {
+		return err
+	}
 	v := &visit{stage: s}
 	if err := v.begin(nat.PortRestricted, wikiByName, site4); err != nil {
 		return err
