@@ -232,7 +232,7 @@ func FuzzJournal(f *testing.F) {
 
 // inNamespace moves the test into a network namespace of its own, which ends
 // with the thread, and gives it a journal of its own.
-func inNamespace(t *testing.T) {
+func inNamespace(t testing.TB) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: forwarding needs root; run the tests as root")
@@ -254,7 +254,7 @@ func kernel(t *testing.T) string {
 	return b.String()
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

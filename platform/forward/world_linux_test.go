@@ -210,7 +210,7 @@ func neighbours(t *testing.T, name string, far *os.File, farName string, addrs .
 }
 
 // load feeds a file of testdata to a tool of the firewall.
-func load(t *testing.T, name string) {
+func load(t testing.TB, name string) {
 	t.Helper()
 	switch filepath.Ext(name) {
 	case ".v4":
@@ -223,7 +223,7 @@ func load(t *testing.T, name string) {
 }
 
 // tool runs a program in this namespace and returns what it prints.
-func tool(t *testing.T, name string, args ...string) string {
+func tool(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
