@@ -73,7 +73,7 @@ func (t *Table) Announce(name string, r id.Resource, proxies []netip.Addr, now t
 	for _, p := range proxies {
 		b := t.bindings[p]
 		if b != nil && b.name != name {
-			t.discard(b)
+			t.discard(b, at)
 			b = nil
 		}
 		if b == nil {
@@ -278,15 +278,15 @@ func (b *binding) hasSession(at instant) bool {
 }
 
 // discard frees a proxy address and ends the sessions on it.
-func (t *Table) discard(b *binding) {
+func (t *Table) discard(b *binding, at instant) {
 	for b.resting.front != nil {
-		t.remove(b.resting.front)
+		t.remove(b.resting.front, at, byName)
 	}
 	for len(b.pins) > 0 {
 		p := b.pins[0]
 		b.current = nil // so that the pin goes with its last session
 		for p.open.front != nil {
-			t.remove(p.open.front)
+			t.remove(p.open.front, at, byName)
 		}
 		b.unpin(p)
 	}
@@ -319,7 +319,7 @@ func (t *Table) makeRoom(proxies []netip.Addr, at instant) bool {
 		return false
 	}
 	for _, b := range idle[:min(len(idle), missing+maxProxies/8)] {
-		t.discard(b)
+		t.discard(b, at)
 	}
 	return true
 }

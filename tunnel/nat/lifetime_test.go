@@ -66,7 +66,7 @@ func TestN09Deadlines(t *testing.T) {
 			alive.comes(tcp(addrA, client4, 443, 5000, ack), p4(foo, 0))
 			gone.at(seconds(10) + test.life)
 			gone.dropped(tcp(addrA, client4, 443, 5000, ack))
-			gone.goes(tcp(client4, p4(foo, 0), 5000, 443, ack), addrB)
+			gone.goes(tcp(client4, p4(foo, 0), 5000, 443, syn), addrB)
 		})
 	}
 }

@@ -45,6 +45,13 @@ type mProxy struct {
 	latest  []netip.Addr // of its family
 }
 
+// mFormer is a session that has ended.
+type mFormer struct {
+	mSession
+	until  time.Time
+	revive bool
+}
+
 // mEvidence speaks against an address for sessions of one proxy address.
 type mEvidence struct {
 	p, x  netip.Addr
@@ -58,6 +65,7 @@ type model struct {
 	max      int
 	literal  bool
 	evidence []*mEvidence
+	former   []mFormer
 	sessions []*mSession
 	proxies  map[netip.Addr]*mProxy
 	victims  []*mSession // one of them makes room for the session that outbound returned
@@ -99,12 +107,56 @@ func (m *model) held(p netip.Addr) bool {
 // settle is N5: it runs after each event and each step of the clock.
 func (m *model) settle() {
 	m.silence()
+	over := slices.DeleteFunc(slices.Clone(m.sessions), m.exists)
+	slices.SortStableFunc(over, func(a, b *mSession) int { return a.deadline().Compare(b.deadline()) })
+	for _, s := range over {
+		if !s.discarded {
+			m.remember(s, s.deadline(), true)
+		}
+	}
 	m.sessions = slices.DeleteFunc(m.sessions, func(s *mSession) bool { return !m.exists(s) })
 	for p, b := range m.proxies {
 		if b.waiting && !m.held(p) {
 			b.cur, b.waiting = b.next, false
 		}
 	}
+}
+
+// remember is the beginning of N31 and N14. Of two with one inside the later
+// counts.
+func (m *model) remember(s *mSession, at time.Time, byTime bool) {
+	if !s.confirmed || s.proto == 47 {
+		return
+	}
+	m.former = slices.DeleteFunc(m.former, func(f mFormer) bool {
+		return f.sameInside(s.proto, s.id, s.port, s.p) || f.proto == s.proto && f.outside == s.outside && f.port == s.port && f.x == s.x
+	})
+	m.former = append(m.former, mFormer{*s, at.Add(2 * time.Minute), byTime && !s.closed()})
+}
+
+func (f *mFormer) sameInside(proto packet.Proto, id, port uint16, p netip.Addr) bool {
+	return f.proto == proto && f.id == id && f.port == port && f.p == p
+}
+
+// revival finds the session that a client's packet goes on with.
+func (m *model) revival(proto packet.Proto, id, port uint16, p netip.Addr, flags packet.TCPFlags) *mFormer {
+	for i := range m.former {
+		f := &m.former[i]
+		if f.revive && m.now.Before(f.until) && f.sameInside(proto, id, port, p) &&
+			(proto != packet.TCP || flags.Has(ack) && flags&(syn|rst) == 0) &&
+			m.outsideSession(proto, f.outside, port, f.x) == nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// quarantined tells whether an outside tuple belongs to another inside that
+// has just ended.
+func (m *model) quarantined(s *mSession, outside uint16) bool {
+	return slices.ContainsFunc(m.former, func(f mFormer) bool {
+		return m.now.Before(f.until) && f.proto == s.proto && f.outside == outside && f.port == s.port && f.x == s.x && !f.sameInside(s.proto, s.id, s.port, s.p)
+	})
 }
 
 // silence is N6 (a): sessions fail one by one, at the moment when they do.
@@ -196,9 +248,13 @@ func (m *model) announce(name string, p []netip.Addr) {
 	for _, a := range p {
 		if b := m.proxies[a]; b == nil || b.name != name {
 			for _, s := range m.sessions {
-				if s.p == a {
+				if s.p == a && m.exists(s) {
+					m.remember(s, m.now, false)
 					s.discarded = true
 				}
+			}
+			for i := range m.former {
+				m.former[i].revive = m.former[i].revive && m.former[i].p != a
 			}
 			m.proxies[a] = &mProxy{name: name}
 			m.evidence = slices.DeleteFunc(m.evidence, func(e *mEvidence) bool { return e.p == a })
@@ -281,6 +337,7 @@ func (m *model) outbound(p packet.Packet) (s *mSession, fresh bool, v Verdict) {
 	isSYN := proto == packet.TCP && flags.Has(syn) && !flags.Has(ack)
 	s = m.insideSession(proto, id, port, dst)
 	if s != nil && isSYN && (s.closed() || s.confirmed && s.spoke && m.now.Sub(s.out) >= time.Minute) {
+		m.remember(s, m.now, false)
 		s.discarded = true
 		s = nil
 		m.settle()
@@ -303,10 +360,13 @@ func (m *model) outbound(p packet.Packet) (s *mSession, fresh bool, v Verdict) {
 		if proto == 47 {
 			return nil, false, NotAllowed
 		}
-		if !b.cur.IsValid() {
+		if f := m.revival(proto, id, port, dst, flags); f != nil && (proto == packet.TCP || f.x == b.cur) {
+			x = f.x
+		} else if !b.cur.IsValid() {
 			return nil, false, Unresolved
+		} else {
+			x = m.choose(dst, port)
 		}
-		x = m.choose(dst, port)
 	}
 	if m.victims = nil; len(m.sessions) >= m.max {
 		if m.victims = m.leastMissed(); len(m.victims) == 0 {
@@ -565,7 +625,13 @@ func (tr *trial) sendOut() {
 	if fresh {
 		other := tr.model.outsideSession(s.proto, outside, s.port, s.x)
 		wanted := tr.model.outsideSession(s.proto, s.id, s.port, s.x)
-		if other != nil || outside != s.id && wanted == nil {
+		again := tr.model.revival(s.proto, s.id, s.port, s.p, parse(tr, b).TCPFlags())
+		switch {
+		case again != nil && again.x == s.x:
+			if outside != again.outside {
+				tr.fatalf("revived session %+v has outside id %d, want %d", s, outside, again.outside)
+			}
+		case other != nil || tr.model.quarantined(s, outside) || outside != s.id && wanted == nil && !tr.model.quarantined(s, s.id):
 			tr.fatalf("new session %+v has outside id %d, which is %+v's; its own was %+v's", s, outside, other, wanted)
 		}
 		s.outside = outside
@@ -587,6 +653,7 @@ func (tr *trial) evict() {
 	for _, s := range tr.model.victims {
 		k := key{addr: s.p.As16(), id: s.id, port: s.port, proto: s.proto, v6: s.p.Is6()}
 		if tr.tables[0].inside[k] == nil {
+			tr.model.remember(s, tr.model.now, true)
 			s.discarded = true
 			gone++
 		}

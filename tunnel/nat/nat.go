@@ -68,6 +68,7 @@ type Table struct {
 	classes         [numClasses]list // every session is in one, latest base time first
 	opening         list             // sessions that are unconfirmed or shake hands, latest client packet first
 	bindings        map[netip.Addr]*binding
+	past            past     // sessions that have ended
 	failing         failures // sessions that will fail if nobody answers
 	collectAt       instant  // when to look for bindings nobody needs
 }
@@ -88,6 +89,7 @@ func New(c Config, now time.Time) *Table {
 		inside:      make(map[key]*Session),
 		outside:     make(map[key]*Session),
 		bindings:    make(map[netip.Addr]*binding),
+		past:        past{outside: make(map[key]former), inside: make(map[key]key)},
 	}
 	t.opening.by = byOpening
 	for c := range t.classes {
@@ -131,6 +133,15 @@ type key struct {
 	port  uint16   // the resource's port; TCP, and UDP with the gateway host
 	proto packet.Proto
 	v6    bool
+}
+
+// address is the key's address as packets have it.
+func (k key) address() netip.Addr {
+	a := netip.AddrFrom16(k.addr)
+	if !k.v6 {
+		a = a.Unmap()
+	}
+	return a
 }
 
 // isEcho reports whether the key's id is an echo identifier.

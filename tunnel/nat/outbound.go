@@ -22,7 +22,7 @@ func (t *Table) Out(p packet.Packet, now time.Time) Verdict {
 	}
 	s := t.find(t.inside, k, at)
 	if s != nil && s.restarts(flags, at) {
-		t.remove(s)
+		t.remove(s, at, byRestart)
 		s = nil
 	}
 	if s == nil {
@@ -50,7 +50,7 @@ func (t *Table) find(side map[key]*Session, k key, at instant) *Session {
 	if s == nil || s.exists(at) {
 		return s
 	}
-	t.remove(s)
+	t.remove(s, at, byTime)
 	return nil
 }
 
@@ -86,6 +86,7 @@ func (t *Table) open(p packet.Packet, k key, request bool, at instant) (*Session
 		return nil, BadFlags
 	}
 	s := &Session{inside: k, outside: k}
+	again, revived := t.revival(p, k, t.bindings[p.Dst()], at)
 	if dst := p.Dst(); policy.IsProxy(dst) {
 		b, ok := t.bindings[dst]
 		switch {
@@ -95,16 +96,23 @@ func (t *Table) open(p packet.Packet, k key, request bool, at instant) (*Session
 			return nil, NotAllowed
 		}
 		b.settle(at)
-		if b.current == nil {
-			if b.answered&^familyOf(dst) != 0 {
-				return nil, NoFamily
-			}
+		revived = revived && (k.proto == packet.TCP || b.current != nil && b.current.addr == again.address())
+		switch {
+		case revived:
+			s.proxy, s.pin = b, b.pinTo(again.address())
+		case b.current != nil:
+			s.proxy, s.pin = b, b.choose(k.port, at)
+		case b.answered&^familyOf(dst) != 0:
+			return nil, NoFamily
+		default:
 			return nil, Unresolved
 		}
-		s.proxy, s.pin = b, b.choose(k.port, at)
 		s.outside.addr = s.pin.addr.As16()
 	}
-	if !t.room(at) || !t.allocate(&s.outside, at) {
+	if revived {
+		s.outside = again
+	}
+	if !t.room(at) || !revived && !t.allocate(&s.outside, k, at) {
 		if s.proxy != nil {
 			s.proxy.unpin(s.pin)
 		}

@@ -119,11 +119,7 @@ func (s *Session) Proxied() (addr netip.Addr, ok bool) {
 	if s.proxy != nil {
 		return s.proxy.addr, true
 	}
-	addr = netip.AddrFrom16(s.inside.addr)
-	if !s.inside.v6 {
-		addr = addr.Unmap()
-	}
-	return addr, false
+	return s.inside.address(), false
 }
 
 // touchOut notes a client packet. It is the only thing that prolongs the hold
@@ -252,7 +248,8 @@ func (t *Table) leave(s *Session) {
 }
 
 // remove takes a session out of the table, whose end this is.
-func (t *Table) remove(s *Session) {
+func (t *Table) remove(s *Session, at instant, why end) {
+	t.remember(s, at, why)
 	delete(t.inside, s.inside)
 	delete(t.outside, s.outside)
 	t.leave(s)
@@ -265,7 +262,7 @@ func (t *Table) remove(s *Session) {
 func (t *Table) retire(at instant) {
 	for c := range t.classes {
 		for s := t.classes[c].back; s != nil && !s.exists(at); s = t.classes[c].back {
-			t.remove(s)
+			t.remove(s, at, byTime)
 		}
 	}
 }

@@ -15,6 +15,7 @@ const collectEvery = time.Minute
 func (t *Table) Sweep(authorized func(id.Resource) bool, now time.Time) {
 	at := t.at(now)
 	t.retire(at)
+	t.sweepPast(at)
 	if at < t.collectAt {
 		return
 	}
@@ -36,6 +37,6 @@ func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instan
 		return
 	}
 	if at-b.unneeded >= instant(bindingGC) {
-		t.discard(b)
+		t.discard(b, at)
 	}
 }

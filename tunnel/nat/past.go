@@ -1,0 +1,104 @@
+package nat
+
+import (
+	"time"
+
+	"stile/tunnel/packet"
+)
+
+// quarantineFor is how long an outside tuple that carried a conversation is
+// not given to another one: what the resource still sends would reach it (N31).
+// The client's own next packet may have it back meanwhile (N14).
+const quarantineFor = 120 * time.Second
+
+const maxFormer = 16384
+
+// past is what is remembered of sessions that have ended. There is one entry
+// for each outside tuple, at most maxFormer; of more, any is forgotten.
+type past struct {
+	outside map[key]former
+	inside  map[key]key // of the same entries: which outside tuple it had
+	sweepAt instant
+}
+
+// A former is a session that was confirmed and has ended.
+type former struct {
+	inside key
+	until  instant
+	revive bool     // it ended by its time or was evicted, and was not closed
+	proxy  *binding // what its proxy address stood for; nil: it was not translated
+}
+
+// remember takes a session that ends. Those that ended by their time did so at
+// their deadline, whenever that was noticed.
+func (t *Table) remember(s *Session, at instant, why end) {
+	if !s.state.has(confirmed) || !s.inside.hasID() {
+		return
+	}
+	if s.deadline() < at {
+		at = s.deadline()
+	}
+	if len(t.past.outside) >= maxFormer {
+		for k := range t.past.outside { // any
+			t.forgetPast(k)
+			break
+		}
+	}
+	if old, known := t.past.inside[s.inside]; known {
+		t.forgetPast(old)
+	}
+	t.past.outside[s.outside] = former{s.inside, at + instant(quarantineFor), why == byTime && !s.state.isClosed(), s.proxy}
+	t.past.inside[s.inside] = s.outside
+}
+
+// An end is why a session ends.
+type end uint8
+
+const (
+	byTime    end = iota // its deadline, or eviction
+	byRestart            // a new connection from the same port (N15)
+	byName               // its proxy address stands for another name (N25)
+)
+
+func (t *Table) forgetPast(outside key) {
+	f := t.past.outside[outside]
+	delete(t.past.outside, outside)
+	if t.past.inside[f.inside] == outside {
+		delete(t.past.inside, f.inside)
+	}
+}
+
+// quarantined reports whether an outside tuple belongs to a conversation of
+// another inside that has just ended.
+func (t *Table) quarantined(outside, inside key, at instant) bool {
+	f, known := t.past.outside[outside]
+	return known && at < f.until && f.inside != inside
+}
+
+// revival returns the outside tuple that a packet gets back: it goes on with a
+// session that has just ended (N14). b is what its proxy address stands for: if
+// that is another name by now, the old one's servers must not hear of it.
+func (t *Table) revival(p packet.Packet, k key, b *binding, at instant) (outside key, ok bool) {
+	outside, ok = t.past.inside[k]
+	if !ok {
+		return outside, false
+	}
+	f := t.past.outside[outside]
+	flags := p.TCPFlags()
+	ok = f.revive && at < f.until && f.inside == k && f.proxy == b &&
+		(k.proto != packet.TCP || flags.Has(packet.ACK) && flags&(packet.SYN|packet.RST) == 0)
+	return outside, ok && t.find(t.outside, outside, at) == nil
+}
+
+// sweepPast forgets what is over, now and then.
+func (t *Table) sweepPast(at instant) {
+	if at < t.past.sweepAt {
+		return
+	}
+	t.past.sweepAt = at + instant(collectEvery)
+	for k, f := range t.past.outside {
+		if at >= f.until {
+			t.forgetPast(k)
+		}
+	}
+}
