@@ -65,6 +65,7 @@ func init() {
 		{scenario, "clock-jump", "wall clocks that jump by an hour are no reason to stop (programs by build/lab/jump/build.sh)", false, runClockJump},
 		{scenario, "readme", "what the README tells people who host themselves, typed into three fresh hosts", true, runReadme},
 		{demonstration, "demo", "the wiki by name, step by step", false, runDemo},
+		{benchmark, "gateway", "our gateway beside a Linux router that does destination NAT and masquerading", true, runGateway},
 		{benchmark, "throughput", "TCP through our tunnel, through wireguard-go and through neither", true, runThroughput},
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"stile/build/lab/host"
 )
@@ -53,4 +54,34 @@ func destination(a netip.Addr) []expr.Any {
 	return append(is(expr.MetaKeyNFPROTO, family.number),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: family.length},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: a.AsSlice()})
+}
+
+// Redirect makes a host send TCP connections to one of its own addresses on to
+// another host, as administrators publish a server: destination NAT.
+func Redirect(h *host.Host, from, to netip.Addr) error {
+	err := h.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := &nftables.Table{Family: nftables.TableFamilyINet, Name: "lab-redirect"}
+		c.AddTable(table) // so that there is one to delete
+		c.DelTable(table)
+		c.AddTable(table)
+		b := builder{c: c, table: table}
+		chain := b.chain("pre", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+		family := families[0]
+		if to.Is6() {
+			family = families[1]
+		}
+		b.rule(chain, destination(from), is(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP), []expr.Any{
+			&expr.Immediate{Register: 1, Data: to.AsSlice()},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(family.number), RegAddrMin: 1},
+		})
+		return c.Flush()
+	})
+	if err != nil {
+		return fmt.Errorf("make %s redirect with nftables: %w", h.Name, err)
+	}
+	return nil
 }
