@@ -51,6 +51,7 @@ cross: ## compile the products for every system
 bench: build ## benchmarks, each beside a baseline in the same run
 	go test -run '^$$' -bench . -benchmem ./tunnel/... ./platform/... ./app/...
 	$(BIN)/lab bench throughput --json
+	$(BIN)/lab bench gateway --json
 
 fuzz: ## every fuzz target for FUZZTIME (default 30s) each
 	build/fuzz.sh $${FUZZTIME:-30s}
