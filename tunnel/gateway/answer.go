@@ -34,6 +34,8 @@ var answers = [numCounters]answerKind{
 	dropUnresolved:  unreachable,
 	dropFamily:      unreachable,
 	dropExhausted:   exhausted,
+	dropQuota:       exhausted,
+	dropRate:        exhausted,
 }
 
 // fromNAT names a session table's refusals.
@@ -45,6 +47,8 @@ var fromNAT = [...]counter{
 	nat.NoFamily:   dropFamily,
 	nat.Exhausted:  dropExhausted,
 	nat.NotAllowed: dropProtocol,
+	nat.Full:       dropQuota,
+	nat.TooFast:    dropRate,
 }
 
 // answer tells the client at once that its packet was dropped, so that

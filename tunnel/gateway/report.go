@@ -34,6 +34,8 @@ const (
 	dropNotConnected
 	dropNotInternet
 	dropProtocol
+	dropQuota
+	dropRate
 	dropSpoofed
 	dropUnresolved
 
@@ -75,6 +77,8 @@ var counterNames = [numCounters]string{
 	dropNotConnected: "dropped: not connected",
 	dropNotInternet:  "dropped: not part of the Internet resource",
 	dropProtocol:     "dropped: protocol cannot be translated",
+	dropQuota:        "dropped: quota",
+	dropRate:         "dropped: rate",
 	dropSpoofed:      "dropped: spoofed source",
 	dropUnresolved:   "dropped: unresolved",
 

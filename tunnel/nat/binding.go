@@ -26,6 +26,8 @@ type binding struct {
 	pins      []*pin  // current, and those that open sessions are pinned to
 	resting   list    // sessions that are closed or show failure: they are translated, but hold nothing (N6, N7)
 	announced instant // last
+	confirmed instant // when the name was last resolved, if it has been
+	resolved  bool
 	unneeded  instant // since when no resource of it is authorized, if orphan
 	orphan    bool
 }
@@ -128,11 +130,9 @@ func (t *Table) Answer(name string, proxies []netip.Addr, v4, v6 Outcome, now ti
 	split, _ := slices.BinarySearchFunc(proxies, firstV6, netip.Addr.Compare)
 	t.answer(name, proxies[:split], v4, at)
 	t.answer(name, proxies[split:], v6, at)
-
-	answered := v4.family(ipv4) | v6.family(ipv6)
 	for _, p := range proxies {
 		if b := t.bindings[p]; b != nil && b.name == name {
-			b.answered = answered
+			b.answered = b.answered.after(ipv4, v4).after(ipv6, v6)
 		}
 	}
 }
@@ -141,32 +141,53 @@ func (t *Table) Answer(name string, proxies []netip.Addr, v4, v6 Outcome, now ti
 var firstV6 = netip.IPv6Unspecified()
 
 // answer applies the outcome of one family to the sorted proxies of that
-// family.
+// family. A failure says nothing, but what was known a day ago is known no
+// more (N20).
 func (t *Table) answer(name string, proxies []netip.Addr, outcome Outcome, at instant) {
-	if outcome.Failed {
-		return
-	}
 	addrs := slices.Compact(slices.SortedFunc(slices.Values(outcome.Addrs), netip.Addr.Compare))
+	first := t.first(name, len(addrs))
 	for i, p := range proxies {
 		b := t.bindings[p]
-		if b == nil || b.name != name {
+		switch {
+		case b == nil || b.name != name:
+			continue
+		case !outcome.Failed:
+			b.confirmed, b.resolved = at, true
+		case !b.resolved || at-b.confirmed <= instant(staleAfter):
 			continue
 		}
 		var x netip.Addr
 		if len(addrs) > 0 {
-			x = addrs[i%len(addrs)]
+			x = addrs[(first+i)%len(addrs)]
 		}
 		b.assign(x, at)
 		b.latest = addrs
 	}
 }
 
-// family returns f if the outcome has addresses of it.
-func (o Outcome) family(f families) families {
-	if len(o.Addrs) == 0 {
+// first is where a name's proxies begin in the list of its addresses: at the
+// lowest, or at one that is its own if clients spread (O1).
+func (t *Table) first(name string, addrs int) int {
+	if t.spread == 0 || addrs == 0 {
 		return 0
 	}
-	return f
+	h := t.spread ^ 0xcbf29ce484222325 // FNV-1a
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 0x100000001b3
+	}
+	h ^= h >> 32
+	return int(h % uint64(addrs))
+}
+
+// after is what is known of a name's families after the outcome for one.
+func (f families) after(one families, o Outcome) families {
+	switch {
+	case o.Failed:
+		return f
+	case len(o.Addrs) == 0:
+		return f &^ one
+	}
+	return f | one
 }
 
 // Resources returns the resources that were announced with a proxy address;
@@ -208,16 +229,19 @@ func (b *binding) settle(at instant) {
 // is closed nor shows failure, sent a packet within the last minute (N3). An
 // open session exists that long; a closed one, which holds only if the table is
 // literal, may be over.
-func (b *binding) held(at instant) bool {
+func (b *binding) held(at instant) bool { return b.holder(at) != nil }
+
+// holder returns the session that holds the current address, if one does.
+func (b *binding) holder(at instant) *Session {
 	if b.current == nil {
-		return false
+		return nil
 	}
 	for s := b.current.open.front; s != nil && at-s.out < instant(holdFor); s = s.links[byProxy].next {
 		if s.exists(at) {
-			return true
+			return s
 		}
 	}
-	return false
+	return nil
 }
 
 // pinTo returns the pin for a real address.

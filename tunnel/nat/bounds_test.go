@@ -88,7 +88,7 @@ func TestN47Eviction(t *testing.T) {
 			t.Fatalf("%d did not go", n)
 		}
 	}
-	w.out(tcp(client4, p4(foo, 0), 6000, 443, syn), Exhausted)
+	w.out(tcp(client4, p4(foo, 0), 6000, 443, syn), Full)
 	for _, stays := range [][]byte{tcpTo(4001), tcpTo(4006), udp(client4, p4(foo, 0), 4007, 53)} {
 		if gone(stays) {
 			t.Errorf("%x is gone", stays)
@@ -103,13 +103,14 @@ func TestN47Eviction(t *testing.T) {
 }
 
 // S18: full of established connections; when one ends, the next one fits.
-func TestFullOfConnections(t *testing.T) {
+func TestS18FullOfConnections(t *testing.T) {
 	w := newWorld(t)
+	w.pace = unpaced
 	w.announce("foo", foo, addrA)
 	for n := range maxSessions {
 		w.handshake(1024+uint16(n), p4(foo, 0), addrA)
 	}
-	w.out(tcp(client4, p4(foo, 0), 40000, 443, syn), Exhausted)
+	w.out(tcp(client4, p4(foo, 0), 40000, 443, syn), Full)
 	w.goes(tcp(client4, p4(foo, 0), 2000, 443, fin|ack), addrA)
 	w.comes(tcp(addrA, client4, 443, 2000, fin|ack), p4(foo, 0))
 	w.handshake(40000, p4(foo, 0), addrA)
@@ -145,7 +146,7 @@ func TestOldestNamesMakeRoom(t *testing.T) {
 
 func TestFullOfNamesInUse(t *testing.T) {
 	w := newWorld(t)
-	w.maxSessions = 1 << 20
+	w.maxSessions, w.pace = 1<<20, unpaced
 	for n := range maxProxies {
 		p := []netip.Addr{netip.AddrFrom4([4]byte{100, 97, byte(n >> 8), byte(n)})}
 		w.announce("used", p, addrA)
@@ -220,6 +221,7 @@ func BenchmarkTranslate(b *testing.B) {
 	for _, n := range []int{16, 1000, 16000} {
 		b.Run("sessions="+itoa(n), func(b *testing.B) {
 			w := newWorld(b)
+			w.pace = unpaced
 			w.announce("foo", foo, addrA)
 			outs, ins := make([][]byte, n), make([][]byte, n)
 			for i := range n {

@@ -34,6 +34,6 @@ func (t *Table) evict(at instant) bool {
 	if s == nil {
 		return false
 	}
-	t.remove(s, at, byTime)
+	t.remove(s, at, byEviction)
 	return true
 }

@@ -61,6 +61,9 @@ func newWorld(t testing.TB) *world {
 	return &world{TB: t, Table: New(Config{Rand: rand.New(rand.NewPCG(1, 2))}, epoch), now: epoch}
 }
 
+// unpaced lets any number of sessions begin at once.
+var unpaced = newPace(1e9, 1<<30)
+
 // at moves the clock to that time after the start.
 func (w *world) at(d time.Duration) { w.now = epoch.Add(d) }
 

@@ -26,6 +26,7 @@ func (t *Table) Match(p packet.Packet, now time.Time) *Session {
 // comes from where the client sent its own packets.
 func (t *Table) In(s *Session, p packet.Packet, now time.Time) {
 	t.touchIn(s, p.TCPFlags(), t.at(now))
+	s.received.add(p)
 	if s.pin != nil {
 		p.SetSrc(s.proxy.addr)
 	}
@@ -50,13 +51,17 @@ func (t *Table) Accept(p packet.Packet, now time.Time) Verdict {
 		return NoSession
 	case k.proto == packet.TCP && (impossible(p.TCPFlags()) || !starts(p.TCPFlags())):
 		return BadFlags
-	case t.find(t.inside, k, at) != nil || !t.free(k, at) || !t.room(at):
+	case t.find(t.inside, k, at) != nil || !t.free(k, at):
 		return Exhausted
+	case !t.room(at):
+		return Full
 	}
-	s := &Session{inside: k, outside: k, out: at, any: at, state: hostOpened}
+	s := &Session{inside: k, outside: k, out: at, any: at, started: at, state: hostOpened, port: p.SrcPort()}
 	if k.proto == packet.TCP && p.TCPFlags().Has(packet.FIN) {
 		s.state |= finIn
 	}
 	t.add(s)
+	s.received.add(p)
+	t.event(Started, s, 0, at)
 	return Forward
 }

@@ -43,6 +43,7 @@ type mProxy struct {
 	next    netip.Addr
 	waiting bool
 	latest  []netip.Addr // of its family
+	good    time.Time    // when an answer of its family last came, if one has
 }
 
 // mFormer is a session that has ended.
@@ -269,9 +270,6 @@ func (m *model) answer(name string, p []netip.Addr, v4, v6 Outcome) {
 		if want4 {
 			o = v4
 		}
-		if o.Failed {
-			continue
-		}
 		addrs := slices.Clone(o.Addrs)
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		addrs = slices.Compact(addrs)
@@ -288,8 +286,11 @@ func (m *model) answer(name string, p []netip.Addr, v4, v6 Outcome) {
 			}
 			i++
 			b := m.proxies[a]
-			if b == nil || b.name != name {
+			if b == nil || b.name != name || o.Failed && (b.good.IsZero() || m.now.Sub(b.good) <= 24*time.Hour) {
 				continue
+			}
+			if !o.Failed {
+				b.good = m.now
 			}
 			b.latest = addrs
 			if m.held(a) {
@@ -370,7 +371,7 @@ func (m *model) outbound(p packet.Packet) (s *mSession, fresh bool, v Verdict) {
 	}
 	if m.victims = nil; len(m.sessions) >= m.max {
 		if m.victims = m.leastMissed(); len(m.victims) == 0 {
-			return nil, false, Exhausted
+			return nil, false, Full
 		}
 	}
 	s = &mSession{proto: proto, id: id, port: port, p: dst, x: x, began: m.now}
@@ -506,6 +507,10 @@ func TestTableAgainstModel(t *testing.T) {
 }
 
 func (tr *trial) act() {
+	if tr.rng.IntN(100) == 0 {
+		tr.restart()
+		return
+	}
 	switch tr.rng.IntN(20) {
 	case 0:
 		tr.announce([]string{"foo", "bar"}[tr.rng.IntN(2)])
@@ -519,6 +524,21 @@ func (tr *trial) act() {
 		tr.sendOut()
 	}
 	tr.model.settle()
+}
+
+// restart has both tables begun anew from what they have written down. What
+// they have seen of failures and of the past is not in it.
+func (tr *trial) restart() {
+	for i, table := range tr.tables {
+		tr.tables[i] = New(Config{Rand: rand.New(rand.NewPCG(tr.seed, uint64(tr.step))), MaxSessions: tr.model.max, Literal: tr.model.literal}, tr.model.now)
+		if err := tr.tables[i].Restore(table.AppendSnapshot(nil, tr.model.now), 0, tr.model.now); err != nil {
+			tr.fatalf("table %d: %v", i, err)
+		}
+	}
+	tr.model.evidence, tr.model.former = nil, nil
+	for _, s := range tr.model.sessions {
+		s.syns = nil
+	}
 }
 
 // advance moves the clock; often to just before or at an instant that matters.

@@ -36,7 +36,8 @@ const (
 	icmpLife    = 2 * time.Minute
 	otherLife   = 10 * time.Minute
 
-	bindingGC = 10 * time.Minute // a proxy address without resource and session
+	bindingGC  = 10 * time.Minute // a proxy address without resource and session
+	staleAfter = 24 * time.Hour   // an answer that could not be confirmed since
 )
 
 // Bounds of one Table.
@@ -50,6 +51,14 @@ const (
 type Config struct {
 	Rand        *rand.Rand // source of outside ports; shared and not guarded
 	MaxSessions int
+	// New sessions per second, and how many may come at once (N49).
+	NewPerSecond, Burst int
+	// Flows collects starts and ends for Events.
+	Flows bool
+	// Spread, if it is not zero, lets the proxies of each name begin at an address
+	// that depends on it, not at the lowest (O1). It should differ between clients
+	// and be the same whenever one returns.
+	Spread uint64
 	// Literal holds as in April 2025: failures are no evidence (N6), and closed
 	// sessions hold for a minute like others (N7).
 	Literal bool
@@ -61,6 +70,9 @@ type Table struct {
 	rng         *rand.Rand
 	maxSessions int
 	literal     bool
+	flows       bool
+	spread      uint64
+	pace        pace
 	start       time.Time     // instants count from here
 	host        [2]netip.Addr // the gateway's own tunnel addresses
 
@@ -71,6 +83,8 @@ type Table struct {
 	past            past     // sessions that have ended
 	failing         failures // sessions that will fail if nobody answers
 	collectAt       instant  // when to look for bindings nobody needs
+	events          []Event
+	lostEvents      uint64
 }
 
 // An instant is a time since the Table was made.
@@ -85,6 +99,9 @@ func New(c Config, now time.Time) *Table {
 		rng:         c.Rand,
 		maxSessions: c.MaxSessions,
 		literal:     c.Literal,
+		flows:       c.Flows,
+		spread:      c.Spread,
+		pace:        newPace(c.NewPerSecond, c.Burst),
 		start:       now,
 		inside:      make(map[key]*Session),
 		outside:     make(map[key]*Session),
@@ -120,8 +137,10 @@ const (
 	NoBinding                 // to a proxy address that nobody announced
 	Unresolved                // to a proxy address whose name has no address
 	NoFamily                  // to a proxy address whose name has addresses of the other family only
-	Exhausted                 // no port or no room for another session
+	Exhausted                 // no port is left for another session
 	NotAllowed                // a protocol that cannot be translated
+	Full                      // no room for another session (N47)
+	TooFast                   // too many new sessions (N49)
 )
 
 // A key is one side of a session: of the inside, the client's port and the

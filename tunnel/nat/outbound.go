@@ -3,14 +3,19 @@ package nat
 import (
 	"time"
 
+	"stile/tunnel/id"
 	"stile/tunnel/packet"
 	"stile/tunnel/policy"
 )
 
-// Out translates a packet that the client may send, in place. The session it
-// belongs to comes first (N2); without one, a packet that may start a flow
-// gets a new session. On any Verdict but Forward the packet is unchanged.
-func (t *Table) Out(p packet.Packet, now time.Time) Verdict {
+// Out is OutFor a resource that is not told.
+func (t *Table) Out(p packet.Packet, now time.Time) Verdict { return t.OutFor(id.Resource{}, p, now) }
+
+// OutFor translates a packet that the client may send, in place; r is the
+// resource that permits it. The session it belongs to comes first (N2); without
+// one, a packet that may start a flow gets a new session. On any Verdict but
+// Forward the packet is unchanged.
+func (t *Table) OutFor(r id.Resource, p packet.Packet, now time.Time) Verdict {
 	at, flags := t.at(now), p.TCPFlags()
 	t.judge(at)
 	k, request, ok := t.outboundKey(p)
@@ -21,18 +26,23 @@ func (t *Table) Out(p packet.Packet, now time.Time) Verdict {
 		return BadFlags
 	}
 	s := t.find(t.inside, k, at)
-	if s != nil && s.restarts(flags, at) {
+	restart := s != nil && s.restarts(flags, at)
+	if restart {
 		t.remove(s, at, byRestart)
 		s = nil
 	}
 	if s == nil {
 		var v Verdict
-		if s, v = t.open(p, k, request, at); v != Forward {
+		if s, v = t.open(p, k, request, restart, at); v != Forward {
 			return v
 		}
+		s.resource, s.port = r, p.DstPort()
 		t.touchNew(s, flags, at)
+		s.sent.add(p)
+		t.event(Started, s, 0, at)
 	} else {
 		t.touchOut(s, flags, at)
+		s.sent.add(p)
 	}
 	s.rewriteOut(p)
 	return Forward
@@ -77,8 +87,9 @@ func (s *Session) restarts(f packet.TCPFlags, at instant) bool {
 }
 
 // open makes a session for the inside key of a client's packet. It is not in
-// the table yet.
-func (t *Table) open(p packet.Packet, k key, request bool, at instant) (*Session, Verdict) {
+// the table yet. One that takes the place of another on the same key, which a
+// restart or a revival does, is not counted as new (N49).
+func (t *Table) open(p packet.Packet, k key, request, restart bool, at instant) (*Session, Verdict) {
 	switch {
 	case !request:
 		return nil, NoSession
@@ -112,18 +123,35 @@ func (t *Table) open(p packet.Packet, k key, request bool, at instant) (*Session
 	if revived {
 		s.outside = again
 	}
-	if !t.room(at) || !revived && !t.allocate(&s.outside, k, at) {
+	if v := t.admit(s, restart, revived, at); v != Forward {
 		if s.proxy != nil {
 			s.proxy.unpin(s.pin)
 		}
-		return nil, Exhausted
+		return nil, v
 	}
 	return s, Forward
 }
 
+// admit finds room and an outside id for a new session.
+func (t *Table) admit(s *Session, restart, revived bool, at instant) Verdict {
+	fresh := !restart && !revived
+	switch {
+	case fresh && !t.pace.allows(at):
+		return TooFast
+	case !t.room(at):
+		return Full
+	case !revived && !t.allocate(&s.outside, s.inside, at):
+		return Exhausted
+	}
+	if fresh {
+		t.pace.take(at)
+	}
+	return Forward
+}
+
 // touchNew puts a session into the table with the packet that starts it.
 func (t *Table) touchNew(s *Session, flags packet.TCPFlags, at instant) {
-	s.out, s.any, s.began = at, at, at
+	s.out, s.any, s.began, s.started = at, at, at, at
 	if s.inside.proto == packet.TCP {
 		s.state = s.state.afterOut(flags)
 		if flags.Has(packet.SYN) && !flags.Has(packet.ACK) {

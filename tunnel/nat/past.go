@@ -47,7 +47,7 @@ func (t *Table) remember(s *Session, at instant, why end) {
 	if old, known := t.past.inside[s.inside]; known {
 		t.forgetPast(old)
 	}
-	t.past.outside[s.outside] = former{s.inside, at + instant(quarantineFor), why == byTime && !s.state.isClosed(), s.proxy}
+	t.past.outside[s.outside] = former{s.inside, at + instant(quarantineFor), why <= byEviction && !s.state.isClosed(), s.proxy}
 	t.past.inside[s.inside] = s.outside
 }
 
@@ -55,9 +55,11 @@ func (t *Table) remember(s *Session, at instant, why end) {
 type end uint8
 
 const (
-	byTime    end = iota // its deadline, or eviction
-	byRestart            // a new connection from the same port (N15)
-	byName               // its proxy address stands for another name (N25)
+	byTime     end = iota // its deadline
+	byEviction            // another one takes its place (N47)
+	byRestart             // a new connection from the same port (N15)
+	byName                // its proxy address stands for another name (N25)
+	byClearing            // of all (N28)
 )
 
 func (t *Table) forgetPast(outside key) {

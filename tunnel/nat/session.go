@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"stile/tunnel/id"
 	"stile/tunnel/packet"
 )
 
@@ -21,9 +22,15 @@ type Session struct {
 	began  instant // when it sent its first packet
 	fails  instant // when it fails if nobody answers; 0: it does not
 	place  int     // in the table's failures, from 1
-	state  state
-	class  class
-	syns   uint8 // without an answer, as far as they matter
+
+	started        instant     // when it entered the table
+	resource       id.Resource // that let the first packet through, if known
+	sent, received traffic
+	port           uint16 // the resource's in the first packet
+
+	state state
+	class class
+	syns  uint8 // without an answer, as far as they matter
 
 	failed  bool // it shows failure (N6)
 	resting bool // it is in its binding's list of those that hold nothing: it is closed, or has failed
@@ -250,6 +257,7 @@ func (t *Table) leave(s *Session) {
 // remove takes a session out of the table, whose end this is.
 func (t *Table) remove(s *Session, at instant, why end) {
 	t.remember(s, at, why)
+	t.ended(s, at, why)
 	delete(t.inside, s.inside)
 	delete(t.outside, s.outside)
 	t.leave(s)

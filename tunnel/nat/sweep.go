@@ -40,3 +40,18 @@ func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instan
 		t.discard(b, at)
 	}
 }
+
+// Clear ends all sessions and frees all proxy addresses: the client's state is
+// given up (N28). What Events has for that remains to be fetched.
+func (t *Table) Clear(now time.Time) {
+	at := t.at(now)
+	t.retire(at)
+	for c := range t.classes {
+		for s := t.classes[c].back; s != nil; s = t.classes[c].back {
+			t.remove(s, at, byClearing)
+		}
+	}
+	clear(t.bindings)
+	clear(t.past.outside)
+	clear(t.past.inside)
+}

@@ -181,7 +181,7 @@ func TestN32Exhausted(t *testing.T) {
 	for port := range uint16(3) {
 		w.handshake(6000+port, p4(foo, 0), addrA)
 	}
-	w.out(tcp(client4, p4(foo, 0), 7000, 443, syn), Exhausted)
+	w.out(tcp(client4, p4(foo, 0), 7000, 443, syn), Full)
 	w.goes(tcp(client4, p4(foo, 0), 6001, 443, ack), addrA)
 	if w.Len() != 3 {
 		t.Errorf("%d rows, want 3", w.Len())

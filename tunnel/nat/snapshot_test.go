@@ -1,0 +1,130 @@
+package nat
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// restarted is a world whose table was written down and read by another
+// process, which knows nothing else, gap later.
+func restarted(w *world, gap time.Duration) *world {
+	w.Helper()
+	text := w.AppendSnapshot(nil, w.now)
+	again := &world{TB: w.TB, Table: New(Config{Rand: rand.New(rand.NewPCG(3, 4))}, epoch), now: epoch}
+	if err := again.Restore(text, gap, again.now); err != nil {
+		w.Fatal(err)
+	}
+	return again
+}
+
+func TestO3SessionsOutliveTheProcess(t *testing.T) {
+	w := newWorld(t)
+	outside := taken(w) // a connection whose port is translated
+	w.goes(udp(client4, p4(foo, 1), 6000, 53), addrA)
+	w.goes(tcp(client4, addrC, 7000, 22, syn), addrC) // by address
+	w.comes(tcp(addrC, client4, 22, 7000, syn|ack), addrC)
+	w.at(seconds(30))
+	w.answer("foo", foo, addrB) // waits
+
+	w = restarted(w, 2*time.Second)
+	w.goes(tcp(client4, p4(foo, 0), 5001, 443, syn), addrA) // held still
+	if got := w.goes(tcp(client4, p4(foo, 0), 5000, 443, ack), addrA).SrcPort(); got != outside {
+		t.Errorf("port %d, was %d", got, outside)
+	}
+	if got := w.comes(tcp(addrA, client4, 443, outside, ack), p4(foo, 0)).DstPort(); got != 5000 {
+		t.Errorf("the client's port is %d", got)
+	}
+	w.comes(tcp(addrC, client4, 22, 7000, ack), addrC)
+	w.at(seconds(28)) // 60 s after the datagram
+	w.goes(udp(client4, p4(foo, 1), 6001, 53), addrB)
+}
+
+func TestO3TimeGoesOnMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	w.goes(udp(client4, p4(foo, 0), 6000, 53), addrA)
+	w.answer("foo", foo, addrB)
+	if w := restarted(w, time.Minute-1); w.Len() != 1 {
+		t.Errorf("%d sessions before their deadline", w.Len())
+	}
+	w = restarted(w, time.Minute)
+	if w.Len() != 0 {
+		t.Errorf("%d sessions after their deadline", w.Len())
+	}
+	w.goes(udp(client4, p4(foo, 0), 6001, 53), addrB)
+}
+
+func TestO3WhatCannotBeReadChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	taken(w)
+	good := w.AppendSnapshot(nil, w.now)
+	fresh := func() *Table { return New(Config{Rand: rand.New(rand.NewPCG(3, 4))}, epoch) }
+	for n := range good {
+		if table := fresh(); !errors.Is(table.Restore(good[:n], 0, epoch), ErrSnapshot) || len(table.bindings)+table.Len() > 0 {
+			t.Fatalf("the first %d bytes are taken", n)
+		}
+	}
+	if err := fresh().Restore(append(bytes.Clone(good), 0), 0, epoch); !errors.Is(err, ErrSnapshot) {
+		t.Errorf("a byte too many: %v", err)
+	}
+	if err := fresh().Restore(good, -1, epoch); !errors.Is(err, ErrSnapshot) {
+		t.Errorf("from the future: %v", err)
+	}
+	if err := w.Restore(good, 0, w.now); !errors.Is(err, ErrSnapshot) {
+		t.Errorf("into a table in use: %v", err)
+	}
+}
+
+// What can be read is a table as sound as any: it can be written again, and
+// packets cannot harm it.
+func FuzzSnapshot(f *testing.F) {
+	w := newWorld(f)
+	taken(w)
+	f.Add(w.AppendSnapshot(nil, w.now))
+	f.Add([]byte{})
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, text []byte) {
+		table := New(Config{Rand: rand.New(rand.NewPCG(3, 4))}, epoch)
+		if table.Restore(text, 0, epoch) != nil {
+			return
+		}
+		for k, s := range table.inside {
+			if table.outside[s.outside] != s || s.inside != k {
+				t.Fatal("not a bijection")
+			}
+		}
+		again := New(Config{Rand: rand.New(rand.NewPCG(3, 4))}, epoch)
+		if err := again.Restore(table.AppendSnapshot(nil, epoch), 0, epoch); err != nil || again.Len() != table.Len() {
+			t.Fatalf("%v; %d sessions, then %d", err, table.Len(), again.Len())
+		}
+		w := &world{TB: t, Table: table, now: epoch.Add(time.Minute)}
+		w.Announce("foo", wiki, foo, w.now)
+		w.Out(parse(t, tcp(client4, p4(foo, 0), 5000, 443, syn)), w.now)
+		w.Sweep(nobody, w.now.Add(48*time.Hour))
+	})
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	w := newWorld(b)
+	w.announce("foo", foo, addrA)
+	for n := range 16000 {
+		w.Out(parse(b, udp(client4, p4(foo, n%4), uint16(1024+n/4), 53)), w.now)
+	}
+	var text []byte
+	b.Run("write", func(b *testing.B) {
+		for b.Loop() {
+			text = w.AppendSnapshot(text[:0], w.now)
+		}
+		b.ReportMetric(float64(len(text))/float64(w.Len()), "B/session")
+	})
+	b.Run("read", func(b *testing.B) {
+		for b.Loop() {
+			if err := New(Config{Rand: rand.New(rand.NewPCG(3, 4))}, epoch).Restore(text, 0, epoch); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
