@@ -29,7 +29,7 @@ type listCmd struct{}
 func (listCmd) Run() error {
 	for _, p := range programs {
 		if p.kind != demonstration {
-			fmt.Printf("%-10s %-14s %s\n", p.kind, p.name, p.about)
+			fmt.Printf("%-10s %-16s %s\n", p.kind, p.name, p.about)
 		}
 	}
 	return nil
