@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	nl "github.com/mdlayher/netlink"
@@ -253,6 +255,72 @@ func TestFlushedByAnotherTool(t *testing.T) {
 	}
 }
 
+// What left unmasqueraded while our table was gone must not stay so: the
+// kernel remembers a flow for as long as it goes on.
+func TestAFlowOfTheGapRecovers(t *testing.T) {
+	w := newWorld(t)
+	f := New(Config{Interface: tunnel, Log: quiet})
+	must(t, f.Enable())
+	var at, from net.PacketConn
+	var err error
+	w.in(w.resource, func() { at, err = net.ListenPacket("udp", "10.9.0.10:53") })
+	must(t, err)
+	defer at.Close()
+	w.in(w.client, func() { from, err = net.ListenPacket("udp", "100.64.0.5:4000") })
+	must(t, err)
+	defer from.Close()
+	ask := func() string {
+		_, err := from.WriteTo([]byte("?"), at.LocalAddr())
+		must(t, err)
+		at.SetReadDeadline(time.Now().Add(2 * time.Second))
+		_, as, err := at.ReadFrom(make([]byte, 9))
+		must(t, err)
+		return as.String()
+	}
+	must(t, f.firewall.commit(removal()))
+	if as := ask(); as != "100.64.0.5:4000" {
+		t.Fatalf("came as %s in the gap", as)
+	}
+	_, err = f.repair()
+	must(t, err)
+	if as := ask(); as != "10.9.0.1:4000" {
+		t.Errorf("came as %s afterwards", as)
+	}
+	must(t, f.Close())
+}
+
+// On kernels that know no owners a killed process leaves its table.
+func TestRestoreRemovesATableThatNobodyOwns(t *testing.T) {
+	inNamespace(t)
+	f, err := dial()
+	must(t, err)
+	must(t, f.commit(ours(tunnel, 0)))
+	must(t, f.close())
+	must(t, Restore(quiet))
+	if list := tool(t, "nft", "list", "tables"); list != "" {
+		t.Error(list)
+	}
+}
+
+// An alarm goes off although something happens all the time.
+func TestAlarmsAreNotPutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, a := time.Now(), newAlarm(time.Hour)
+		for range 100 {
+			a.within(settle)
+			select {
+			case <-a.C:
+				if took := time.Since(began); took != settle {
+					t.Errorf("after %v", took)
+				}
+				return
+			case <-time.After(settle / 10):
+			}
+		}
+		t.Error("never")
+	})
+}
+
 func running(t *testing.T, w *world, f *Forwarding) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -295,7 +363,7 @@ func TestRepairsBecomeRarer(t *testing.T) {
 	// Left alone, the next repair is at once again.
 	k.repair(now.Add(time.Hour))
 	must(t, f.firewall.commit(removal()))
-	if k.repair(now.Add(2*time.Hour)) > settle {
+	if k.repair(now.Add(2*time.Hour)) >= time.Second {
 		t.Error("still slow")
 	}
 	must(t, f.Close())

@@ -4,7 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Forwarding keeps the host forwarding. Its methods may be called from several
@@ -48,10 +52,14 @@ func (f *Forwarding) enableLocked() error {
 		if f.owned, err = f.firewall.install(f.cfg.Interface); err != nil {
 			return err
 		}
+		again := f.installed != ""
 		if f.installed, err = f.firewall.fingerprint(); err != nil {
 			return err
 		}
 		f.lost = [2]uint64{}
+		if again {
+			f.forgetStrays()
+		}
 	}
 	if err := setKernel(f.cfg.Log, f.told); err != nil {
 		return err
@@ -60,6 +68,27 @@ func (f *Forwarding) enableLocked() error {
 		f.integrateLocked()
 	}
 	return nil
+}
+
+// forgetStrays ends the kernel's memory of flows that left the tunnel while
+// nothing masqueraded them: it would send them on with an address to which
+// nobody answers for as long as the client tries.
+func (f *Forwarding) forgetStrays() {
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, stray{}); err != nil {
+			f.cfg.Log.Debug("flows that were not masqueraded may hang", "error", err)
+		}
+	}
+}
+
+type stray struct{}
+
+// MatchConntrackFlow reports whether the flow came from a client and is
+// answered to the client's own address.
+func (stray) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	from, _ := netip.AddrFromSlice(flow.Forward.SrcIP)
+	from = from.Unmap()
+	return (peers4.Contains(from) || peers6.Contains(from)) && flow.Forward.SrcIP.Equal(flow.Reverse.DstIP)
 }
 
 // Close undoes all that this and earlier runs have done.

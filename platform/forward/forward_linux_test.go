@@ -239,6 +239,7 @@ func inNamespace(t testing.TB) {
 	}
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	must(t, unix.Unshare(unix.CLONE_NEWNET))
+	must(t, os.WriteFile(proc+"ipv4/ip_forward", []byte("0"), 0)) // a new one takes the machine's own setting
 	was := journal
 	journal = filepath.Join(t.TempDir(), "forward.json")
 	t.Cleanup(func() { journal = was })

@@ -15,7 +15,8 @@ import (
 // How Run paces itself.
 const (
 	settle  = 100 * time.Millisecond // after a change of the rules, before looking
-	inspect = 2 * time.Second        // after a change of the rules, before the health check
+	leisure = 2 * time.Second        // after a change of the rules, before the health check
+	share   = 10                     // a look pauses this many times as long as it took
 	routine = 30 * time.Second       // between looks when nothing happens
 	calm    = time.Minute            // so long without a repair and the next is at once again
 	hold    = time.Minute            // at most so long between two repairs
@@ -42,7 +43,8 @@ func (f *Forwarding) Run(ctx context.Context) error {
 	g.Go(func() { listen(ctx, events, changed) })
 
 	k := keeper{f: f, known: map[string]bool{}}
-	repair, health := time.NewTimer(settle), time.NewTimer(settle)
+	inspect := leisure
+	repair, health := newAlarm(settle), newAlarm(settle)
 	defer repair.Stop()
 	defer health.Stop()
 	for {
@@ -50,15 +52,36 @@ func (f *Forwarding) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-			repair.Reset(max(settle, time.Until(k.notBefore)))
-			health.Reset(inspect)
+			repair.within(max(settle, time.Until(k.notBefore)))
+			health.within(inspect)
 		case <-repair.C:
-			again := k.repair(time.Now())
-			repair.Reset(again)
+			repair.set(k.repair(time.Now()))
 		case <-health.C:
+			began := time.Now()
 			k.report(f.Check())
-			health.Reset(routine)
+			inspect = max(leisure, share*time.Since(began))
+			health.set(routine)
 		}
+	}
+}
+
+// An alarm is a timer that more of the same does not put off.
+type alarm struct {
+	*time.Timer
+	at time.Time
+}
+
+func newAlarm(d time.Duration) *alarm { return &alarm{time.NewTimer(d), time.Now().Add(d)} }
+
+func (a *alarm) set(d time.Duration) {
+	a.at = time.Now().Add(d)
+	a.Reset(d)
+}
+
+// within makes the alarm go off in d at the latest.
+func (a *alarm) within(d time.Duration) {
+	if time.Until(a.at) > d {
+		a.set(d)
 	}
 }
 
@@ -97,7 +120,9 @@ func (k *keeper) repair(now time.Time) time.Duration {
 	if wait := k.notBefore.Sub(now); wait > 0 {
 		return wait
 	}
+	began := time.Now()
 	repaired, err := k.f.repair()
+	k.notBefore = now.Add(share * time.Since(began)) // where thousands of rules change all the time
 	switch {
 	case err != nil:
 		if !k.failing {
