@@ -13,7 +13,10 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"stile/build/lab/host"
 	"stile/build/lab/serve"
@@ -63,13 +66,24 @@ type talker struct {
 func talk(ctx context.Context, h *host.Host, network string, to netip.AddrPort) (t *talker, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err = h.InNetwork(func() error { t, err = dial(ctx, network, to); return err })
+	err = h.InNetwork(func() error { t, err = dial(ctx, network, to, 0); return err })
 	return t, err
 }
 
-// dial is talk for a goroutine that is in the host's network already.
-func dial(ctx context.Context, network string, to netip.AddrPort) (*talker, error) {
+// dial is talk for a goroutine that is in the host's network already. Several
+// TCP conversations with different servers may have the same port of their own;
+// 0: any.
+func dial(ctx context.Context, network string, to netip.AddrPort, own int) (*talker, error) {
 	d := net.Dialer{KeepAlive: -1} // one that is silent is to be silent
+	if own != 0 {
+		d.LocalAddr = &net.TCPAddr{Port: own}
+		d.Control = func(_, _ string, c syscall.RawConn) (err error) {
+			if bad := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }); bad != nil {
+				return bad
+			}
+			return err
+		}
+	}
 	c, err := d.DialContext(ctx, network, to.String())
 	if err != nil {
 		return nil, err
@@ -188,6 +202,18 @@ const openers = 16
 // gather opens a conversation with each server, several times over if there are
 // fewer servers than wanted. All end with the stage.
 func (s *stage) gather(h *host.Host, network string, n int, to ...netip.AddrPort) (crowd, error) {
+	return s.gatherFrom(h, network, n, func(int) int { return 0 }, to...)
+}
+
+// gatherTwins is gather by TCP, where each port of the host has a conversation
+// with every server. If they are one server behind a translator, that has to
+// give all but one of them another port.
+func (s *stage) gatherTwins(h *host.Host, n int, to ...netip.AddrPort) (crowd, error) {
+	const first = 20000 // below those that the kernel chooses from
+	return s.gatherFrom(h, "tcp", n, func(i int) int { return first + i/len(to) }, to...)
+}
+
+func (s *stage) gatherFrom(h *host.Host, network string, n int, own func(i int) int, to ...netip.AddrPort) (crowd, error) {
 	all := make(crowd, n)
 	errs := make([]error, openers)
 	var g sync.WaitGroup
@@ -196,7 +222,7 @@ func (s *stage) gather(h *host.Host, network string, n int, to ...netip.AddrPort
 			errs[k] = h.InNetwork(func() error {
 				for i := k; i < n; i += openers {
 					ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
-					t, err := dial(ctx, network, to[i%len(to)])
+					t, err := dial(ctx, network, to[i%len(to)], own(i))
 					cancel()
 					if all[i] = t; err != nil {
 						return fmt.Errorf("conversation %d of %d: %w", i, n, err)

@@ -16,6 +16,7 @@ import (
 // What the upgrade of a gateway may cost, and to how many.
 const (
 	upgradeBusy, upgradeIdle = 100, 1000 // TCP connections
+	upgradeTwins             = 200       // of the idle ones: four have the same port of the laptop
 	upgradeDatagrams         = 20        // UDP flows
 	upgradeBeat              = 100 * time.Millisecond
 	upgradeStall             = 2 * time.Second
@@ -41,6 +42,7 @@ func runGatewayUpgrade(s *stage) error {
 			if err := v.serveTell(v.net.wiki, wikiPlace.v4.Addr(), wikiPlace.v6.Addr()); err != nil {
 				return err
 			}
+			var four []netip.AddrPort
 			servers := []netip.AddrPort{netip.AddrPortFrom(wikiPlace.v4.Addr(), tellPort)} // by address
 			for _, kind := range []string{"A", "AAAA"} {
 				addrs, err := v.proxies(wikiName, kind)
@@ -50,17 +52,26 @@ func runGatewayUpgrade(s *stage) error {
 				for _, a := range addrs { // and by name
 					servers = append(servers, netip.AddrPortFrom(a, tellPort))
 				}
+				if kind == "A" {
+					four = servers[len(servers)-len(addrs):]
+				}
 			}
 			for _, c := range []struct {
 				to      *crowd
 				network string
 				n       int
-			}{{&busy, "tcp", upgradeBusy}, {&datagrams, "udp", upgradeDatagrams}, {&idle, "tcp", upgradeIdle}} {
+			}{{&busy, "tcp", upgradeBusy}, {&datagrams, "udp", upgradeDatagrams}, {&idle, "tcp", upgradeIdle - upgradeTwins}} {
 				var err error
 				if *c.to, err = s.gather(v.net.laptop, c.network, c.n, servers...); err != nil {
 					return err
 				}
 			}
+			// A gateway that forgot which port it gave to whom cuts three in four of these.
+			twins, err := s.gatherTwins(v.net.laptop, upgradeTwins, four...)
+			if err != nil {
+				return err
+			}
+			idle = append(idle, twins...)
 			g.Go(func() { busy.keepUp(ctx, upgradeBeat) })
 			g.Go(func() { datagrams.keepUp(ctx, upgradeBeat) })
 			return pause(ctx, 10*upgradeBeat)
