@@ -76,18 +76,8 @@ func (c *Core) admit(who id.Client, addr4, addr6 netip.Addr, now time.Time) *cli
 				c.drop(other)
 			}
 		}
-		k = &client{
-			id:     who,
-			peer:   id.PeerOf(who),
-			addr4:  addr4,
-			addr6:  addr6,
-			grants: make(map[id.Resource]*grant),
-			nat:    nat.New(nat.Config{Rand: c.rng}, now),
-		}
-		k.nat.SetHost(c.own4, c.own6)
-		c.clients[who] = k
-		c.byAddr[addr4], c.byAddr[addr6] = k, k
-		c.remind(c.sweepAt)
+		k = c.newClient(who, addr4, addr6, now)
+		c.enroll(k)
 	}
 	k.parked, k.closeAt = time.Time{}, time.Time{}
 	return k

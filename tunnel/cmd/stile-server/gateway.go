@@ -6,10 +6,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -100,8 +102,12 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			log.Warn("changes of the firewall go unnoticed", "error", e)
 		}
 	})
+	role := gateway.New(gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}, clock.Now())
+	g.restore(role, log)
+	defer g.save(role, log)
+	log.Info("started", "version", stamp.String(), "next", "it joins the portal; then it says that it stands")
 	return explain(engine.New(engine.Config{
-		Role:      gateway.New(gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}, clock.Now()),
+		Role:      role,
 		PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: resolver, Log: log,
 		TUN: func() (engine.Device, error) { return device, nil },
 		Configure: func(iface string, t core.TUN) error {
@@ -117,6 +123,38 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			return nil
 		},
 	}).Run(ctx))
+}
+
+// sessionsFile keeps open connections over a restart.
+const sessionsFile = "gateway-sessions"
+
+// restore takes up the sessions of the gateway that ran here before. Without
+// them connections may break, and nothing else: it is no reason not to start.
+func (g *gatewayCommand) restore(role *gateway.Core, log *slog.Logger) {
+	path := filepath.Join(g.State, sessionsFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	clients, sessions := 0, 0
+	if err == nil {
+		err = os.Remove(path) // it counts once
+	}
+	if err == nil {
+		clients, sessions, err = role.Restore(text, clock.Now())
+	}
+	if err != nil {
+		log.Warn("not all connections of before the restart can go on", "file", path, "err", err)
+	}
+	log.Info("connections of before the restart wait for their clients", "clients", clients, "sessions", sessions)
+}
+
+// save writes the sessions down for the next gateway. Nobody else may read who
+// speaks with whom.
+func (g *gatewayCommand) save(role *gateway.Core, log *slog.Logger) {
+	if err := dirs.WriteFile(filepath.Join(g.State, sessionsFile), role.AppendSnapshot(nil, clock.Now()), 0o600); err != nil {
+		log.Warn("open connections may break when the gateway is started again", "err", err)
+	}
 }
 
 // explain adds what an administrator can do.
