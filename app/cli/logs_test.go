@@ -63,11 +63,11 @@ func TestLogsTail(t *testing.T) {
 // What stands in a log cannot drive the terminal, whoever wrote it there.
 func TestLogsTailShowsNoControls(t *testing.T) {
 	for line, want := range map[string]string{
-		"not JSON \x1b[31m":                  "not JSON",
+		"not JSON \x1b[31m":                   "not JSON",
 		`{"time":"x","message":"\u001b[2Jm"}`: "[2Jm",
-		`{"a":{"b":[1,2]},"message":1}`:      `a={"b":[1,2]}`,
-		`[]`:                                 "[]",
-		``:                                   "",
+		`{"a":{"b":[1,2]},"message":1}`:       `a={"b":[1,2]}`,
+		`[]`:                                  "[]",
+		``:                                    "",
 	} {
 		if got := readable(line); !strings.Contains(got, want) || strings.ContainsAny(got, "\x1b\n") {
 			t.Errorf("%q is shown as %q", line, got)
