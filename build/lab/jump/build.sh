@@ -16,14 +16,14 @@ out=$(cd "$out" && pwd)
 std=$(go env GOROOT)/src/time/time.go
 
 sed -e 's/^\tsec, nsec, mono := runtimeNow()$/&\n\tsec += LabShift.Load()/' \
-	-e '0,/^import (/s//import (\n\t"sync\/atomic"/' "$std" >"$out/time.go"
-printf '\n// LabShift is how far Now is off, in seconds.\nvar LabShift atomic.Int64\n' >>"$out/time.go"
-if [ "$(grep -c 'sec += LabShift.Load()' "$out/time.go")" != 1 ]; then
+	-e '0,/^import (/s//import (\n\t"sync\/atomic"/' "$std" >"$out/_time.go"
+printf '\n// LabShift is how far Now is off, in seconds.\nvar LabShift atomic.Int64\n' >>"$out/_time.go"
+if [ "$(grep -c 'sec += LabShift.Load()' "$out/_time.go")" != 1 ]; then
 	echo "$0: time.Now of this Go is written otherwise than this script knows: adapt it" >&2
 	exit 1
 fi
 cat >"$out/overlay.json" <<JSON
-{"Replace": {"$std": "$out/time.go", "$root/platform/clock/shift.go": "$here/shift.go.txt"}}
+{"Replace": {"$std": "$out/_time.go", "$root/platform/clock/shift.go": "$here/shift.go.txt"}}
 JSON
 cd "$root"
 exec env CGO_ENABLED=0 go build -trimpath -overlay "$out/overlay.json" -o "$out/" ./app/cmd/stile ./tunnel/cmd/stiled ./tunnel/cmd/stile-server
