@@ -11,6 +11,7 @@ set -euo pipefail
 out=$1
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
+# The copy of time.go begins with _, lest go takes it for a package of ours.
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 std=$(go env GOROOT)/src/time/time.go
