@@ -7,9 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
+	"stile/build/lab/host"
 	"stile/build/lab/nat"
 )
 
@@ -33,6 +38,7 @@ func runGatewayUpgrade(s *stage) error {
 		return err
 	}
 	var busy, datagrams, idle crowd
+	var resets int
 	ctx, hush := context.WithCancel(s.ctx)
 	var g sync.WaitGroup
 	defer g.Wait()
@@ -80,6 +86,10 @@ func runGatewayUpgrade(s *stage) error {
 			busy.mark()
 			datagrams.mark()
 			began := time.Now()
+			var err error
+			if resets, err = resetsOf(v.net.gateway); err != nil {
+				return err
+			}
 			if err := v.stile.gate.stop(); err != nil {
 				return err
 			}
@@ -95,13 +105,21 @@ func runGatewayUpgrade(s *stage) error {
 			if err := pause(ctx, upgradeStall+10*upgradeBeat); err != nil {
 				return err
 			}
+			after, err := resetsOf(v.net.gateway)
+			if err != nil {
+				return err
+			}
+			v.metric("resets_by_gateway_host", float64(after-resets))
 			_, silent, err := datagrams.fate()
 			v.metric("udp_silence_ms", ms(silent))
 			cut, stalled, why := busy.fate()
 			v.metric("busy_cut", float64(cut))
 			v.metric("stall_ms", ms(stalled))
 			v.note("nothing passed for %s; the longest silence of a connection was %s", milliseconds(silent), milliseconds(stalled))
-			if err = errors.Join(err, why); err == nil && stalled > upgradeStall {
+			if err = errors.Join(err, why); err != nil && after > resets {
+				err = fmt.Errorf("the gateway's host has reset %d connections, as if they were its own: %w", after-resets, err)
+			}
+			if err == nil && stalled > upgradeStall {
 				err = fmt.Errorf("one was silent for %s", milliseconds(stalled))
 			}
 			return err
@@ -117,4 +135,29 @@ func runGatewayUpgrade(s *stage) error {
 		step{"new connections work", func() error { _, err := v.wiki("http://" + wikiName + "/"); return err }},
 		step{"all programs end when they are told to", v.end},
 	)
+}
+
+// resetsOf returns how many connections a host has refused or reset. While
+// nothing translates them back, it takes packets for clients for its own.
+func resetsOf(h *host.Host) (n int, err error) {
+	err = h.Do(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/snmp")
+		if err != nil {
+			return err
+		}
+		var names []string
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line)
+			if len(f) == 0 || f[0] != "Tcp:" {
+				continue
+			}
+			if i := slices.Index(names, "OutRsts"); i >= 0 && i < len(f) {
+				n, err = strconv.Atoi(f[i])
+				return err
+			}
+			names = f
+		}
+		return errors.New("the kernel does not count resets")
+	})
+	return n, err
 }
