@@ -16,7 +16,7 @@ import (
 const (
 	settle  = 100 * time.Millisecond // after a change of the rules, before looking
 	leisure = 2 * time.Second        // after a change of the rules, before the health check
-	share   = 10                     // a look pauses this many times as long as it took
+	share   = 4                      // a look pauses this many times as long as it took
 	routine = 30 * time.Second       // between looks when nothing happens
 	calm    = time.Minute            // so long without a repair and the next is at once again
 	hold    = time.Minute            // at most so long between two repairs
