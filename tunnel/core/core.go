@@ -119,6 +119,7 @@ type Output struct {
 	Held      []Held     // packets released from a buffer: sealed and sent at once, in order
 	Packets   [][]byte   // answers for the TUN: DNS replies, ICMP errors
 	Actions   []Action   // slow work, in order, off the packet path
+	Flows     []Flow     // for whoever keeps a log of them; nothing is lost but a line if nobody does
 }
 
 // Reset empties o and keeps its memory.
@@ -127,10 +128,11 @@ func (o *Output) Reset() {
 	clear(o.Held)
 	clear(o.Packets)
 	clear(o.Actions)
-	*o = Output{o.Datagrams[:0], o.Held[:0], o.Packets[:0], o.Actions[:0]}
+	clear(o.Flows)
+	*o = Output{o.Datagrams[:0], o.Held[:0], o.Packets[:0], o.Actions[:0], o.Flows[:0]}
 }
 
-// Empty reports whether there is nothing to do.
+// Empty reports whether there is nothing to do. Flows are nothing to do.
 func (o *Output) Empty() bool {
 	return len(o.Datagrams)+len(o.Held)+len(o.Packets)+len(o.Actions) == 0
 }

@@ -43,6 +43,7 @@ func (c *carrier) step(input func(core.Role, time.Time)) {
 // perform does what the role asked for and this goroutine may do: datagrams and
 // packets wait in the batch, answers go to the device.
 func (c *carrier) perform() {
+	c.tellFlows()
 	if c.out.Empty() {
 		return
 	}
@@ -58,6 +59,24 @@ func (c *carrier) perform() {
 	c.write(c.out.Packets)
 	c.out.Reset()
 }
+
+// tellFlows hands on what the role decided about flows.
+func (c *carrier) tellFlows() {
+	if len(c.out.Flows) == 0 {
+		return
+	}
+	if c.c.Flows != nil {
+		c.c.Flows(c.out.Flows)
+	}
+	clear(c.out.Flows)
+	if c.out.Flows = c.out.Flows[:0]; cap(c.out.Flows) > keepFlows {
+		c.out.Flows = nil
+	}
+}
+
+// keepFlows is how many flows a goroutine keeps room for; there are thousands
+// when many sessions end at once.
+const keepFlows = 1024
 
 // release seals a packet that waited inside the role.
 func (c *carrier) release(h core.Held) {

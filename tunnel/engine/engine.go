@@ -85,7 +85,10 @@ type Config struct {
 	Flush     func() error
 	Remember  func([]core.ProxyName) error
 	Notify    func(core.Notify)
-	Log       *slog.Logger
+	// Flows is told what the role decided about flows, by several goroutines. It
+	// borrows the list until it returns, and must not block: packets wait for it.
+	Flows func([]core.Flow)
+	Log   *slog.Logger
 }
 
 // maxSlow bounds the look-ups and DNS exchanges that run at once (spec
@@ -209,6 +212,17 @@ func (e *Engine) Report() core.Report {
 	slices.SortFunc(r.Counters, func(a, b core.Counter) int { return strings.Compare(a.Name, b.Name) })
 	return r
 }
+
+// Inspect lets f look at the role between two batches. Packets wait for it: f
+// must be done within a millisecond, and copy what it keeps.
+func (e *Engine) Inspect(f func(r core.Role, now time.Time)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f(e.role, e.c.Now())
+}
+
+// Counters are those of the engine itself, which Report has, too.
+func (e *Engine) Counters() []core.Counter { return e.stats.counters() }
 
 func (e *Engine) input(f func(core.Role, time.Time)) {
 	select {

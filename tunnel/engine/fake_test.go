@@ -102,6 +102,7 @@ func (s *script) Drain(o *core.Output) {
 	o.Held = append(o.Held, s.out.Held...)
 	o.Packets = append(o.Packets, s.out.Packets...)
 	o.Actions = append(o.Actions, s.out.Actions...)
+	o.Flows = append(o.Flows, s.out.Flows...)
 	s.out.Reset()
 }
 
