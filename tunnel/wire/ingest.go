@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"stile/tunnel/id"
 )
 
 // CheckIngestToken reports why a V2 peer would refuse token, and with it the
@@ -65,4 +67,52 @@ func checkClaims(o *object, role string) {
 	if o.err == nil && got != role {
 		o.err = fmt.Errorf("role is %.20q, not %q", got, role)
 	}
+}
+
+// Ingest is what an ingest token says of who was let in, and by what. It is for
+// people and logs: nothing may be decided by it.
+type Ingest struct {
+	Policy     id.Policy
+	Actor      id.Actor
+	ActorName  string
+	ActorEmail string // "": a service account, or not told
+}
+
+// maxIngestText bounds a name in bytes.
+const maxIngestText = 256
+
+// ReadIngestToken reads a token that CheckIngestToken has passed. What is no ID
+// is zero, as is all of it for another token or none.
+func ReadIngestToken(token string) (in Ingest) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return Ingest{}
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return Ingest{}
+	}
+	var policy, actor string
+	err = readMessage(claims, func(o *object) {
+		o.need(&policy, "policy_id")
+		o.need(&actor, "initiator_actor_id")
+		o.need(&in.ActorName, "initiator_actor_name")
+		o.nullable(&in.ActorEmail, "initiator_actor_email")
+	})
+	if err != nil {
+		return Ingest{}
+	}
+	// The portal may use other names for them; then they stay unknown.
+	_ = in.Policy.UnmarshalText([]byte(policy))
+	_ = in.Actor.UnmarshalText([]byte(actor))
+	in.ActorName, in.ActorEmail = cut(in.ActorName), cut(in.ActorEmail)
+	return in
+}
+
+// cut shortens a name that would fill a log.
+func cut(s string) string {
+	if len(s) <= maxIngestText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxIngestText], "")
 }

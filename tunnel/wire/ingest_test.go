@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // The checks of 3.1.9, in their order, then the claims by type.
@@ -51,8 +52,41 @@ func TestCheckIngestToken(t *testing.T) {
 	}
 }
 
+func TestReadIngestToken(t *testing.T) {
+	token := func(claims string) string {
+		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".AA"
+	}
+	const policy, actor = "66bb0000-0000-4000-8000-000000000001", "44cc0000-0000-4000-8000-000000000002"
+	long := "a" + strings.Repeat("ü", 200) // cut in the middle of a letter
+	for _, row := range []struct {
+		name, token               string
+		policy, actor, who, email string
+	}{
+		{"ours", token(`{"policy_id":"` + policy + `","initiator_actor_id":"` + actor + `","initiator_actor_name":"Alice","initiator_actor_email":"a@b.example"}`), policy, actor, "Alice", "a@b.example"},
+		{"a service account", token(`{"policy_id":"` + policy + `","initiator_actor_id":"` + actor + `","initiator_actor_name":"backup","initiator_actor_email":null}`), policy, actor, "backup", ""},
+		{"no UUIDs", ingestToken("responder"), zeroID, zeroID, "Alice", ""},
+		{"long name", token(`{"policy_id":"p","initiator_actor_id":"a","initiator_actor_name":"` + long + `"}`), zeroID, zeroID, long[:255], ""},
+		{"a claim is missing", token(`{"policy_id":"` + policy + `","initiator_actor_id":"` + actor + `"}`), zeroID, zeroID, "", ""},
+		{"no JSON", token("x"), zeroID, zeroID, "", ""},
+		{"no base64", "a.!.c", zeroID, zeroID, "", ""},
+		{"none", "", zeroID, zeroID, "", ""},
+	} {
+		got := ReadIngestToken(row.token)
+		if got.Policy.String() != row.policy || got.Actor.String() != row.actor || got.ActorName != row.who || got.ActorEmail != row.email {
+			t.Errorf("%s: %+v", row.name, got)
+		}
+	}
+}
+
+const zeroID = "00000000-0000-0000-0000-000000000000"
+
 func FuzzIngestToken(f *testing.F) {
 	f.Add(ingestToken("initiator"))
 	f.Add("e30.e30.e30")
-	f.Fuzz(func(t *testing.T, token string) { CheckIngestToken(token, "initiator") })
+	f.Fuzz(func(t *testing.T, token string) {
+		CheckIngestToken(token, "initiator")
+		if in := ReadIngestToken(token); len(in.ActorName) > maxIngestText || !utf8.ValidString(in.ActorName) {
+			t.Errorf("%q", in.ActorName)
+		}
+	})
 }
