@@ -76,9 +76,9 @@ func appendError(dst []byte, offending Packet, code4, code6 uint8) ([]byte, bool
 }
 
 // answerable tells what may be answered with an error at all: neither an error
-// nor a reset (spec gateway-nat.md N38).
+// nor a reset, nor a fragment other than the first (spec gateway-nat.md N38).
 func answerable(p Packet) bool {
-	return !p.IsICMPError() && !p.TCPFlags().Has(RST)
+	return !p.IsICMPError() && !p.TCPFlags().Has(RST) && !p.isLater()
 }
 
 // unicast reports whether a can be one end of an ICMP error.

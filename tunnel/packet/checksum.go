@@ -3,12 +3,13 @@ package packet
 import "encoding/binary"
 
 // ValidChecksums reports whether the IPv4 header checksum and the transport
-// checksum are right. A UDP checksum of zero over IPv4 counts as right.
+// checksum are right. A UDP checksum of zero over IPv4 counts as right, and so
+// does the transport checksum of a fragment, which covers others.
 func (p Packet) ValidChecksums() bool {
 	if p.version == 4 && fold(sum(p.b[:p.transport])) != 0xffff {
 		return false
 	}
-	if p.checksum == 0 {
+	if p.checksum == 0 || p.fragment != 0 {
 		return true
 	}
 	if p.proto == UDP && p.version == 4 && binary.BigEndian.Uint16(p.b[p.checksum:]) == 0 {

@@ -2,9 +2,9 @@
 //
 // A [Packet] comes only from [Parse], so whoever holds one knows that its
 // headers are whole, that it is no fragment, and that its lengths agree with
-// the buffer (spec gateway-nat.md 1.6). Rewriting keeps checksums by their
-// difference (RFC 1624): a wrong checksum stays wrong by the same amount, a
-// right one stays right.
+// the buffer (spec gateway-nat.md 1.6); or from [ParseFragment], which takes
+// fragments, too. Rewriting keeps checksums by their difference (RFC 1624): a
+// wrong checksum stays wrong by the same amount, a right one stays right.
 //
 // A Packet borrows the buffer it was parsed from; copying a Packet copies the
 // view, not the bytes. Nothing here allocates, except where an Append function
@@ -55,12 +55,13 @@ const (
 	ecnMask = 0b11
 )
 
-// A Packet is a view of one whole IPv4 or IPv6 packet. The zero Packet means
+// A Packet is a view of one IPv4 or IPv6 packet. The zero Packet means
 // "none"; no other method may be called on it.
 type Packet struct {
 	b         []byte
 	transport uint16 // offset of the transport header
-	checksum  uint16 // offset of the transport checksum; 0: none, or out of sight (Quote)
+	checksum  uint16 // offset of the transport checksum; 0: none, or out of sight (Quote, later fragments)
+	fragment  uint16 // offset of what tells a fragment's place: its ID, or the IPv6 fragment header; 0: none
 	proto     Proto
 	version   uint8
 }
@@ -88,6 +89,26 @@ func (p Packet) Dst() netip.Addr {
 		return netip.AddrFrom4([4]byte(p.b[16:20]))
 	}
 	return netip.AddrFrom16([16]byte(p.b[24:40]))
+}
+
+// Src16 returns the source address, of IPv4 in mapped form (RFC 4291 §2.5.5.2).
+func (p Packet) Src16() (a [16]byte) {
+	if p.version == 4 {
+		a[10], a[11] = 0xff, 0xff
+		copy(a[12:], p.b[12:16])
+		return a
+	}
+	return [16]byte(p.b[8:24])
+}
+
+// Dst16 is Src16 of the destination.
+func (p Packet) Dst16() (a [16]byte) {
+	if p.version == 4 {
+		a[10], a[11] = 0xff, 0xff
+		copy(a[12:], p.b[16:20])
+		return a
+	}
+	return [16]byte(p.b[24:40])
 }
 
 // Proto returns the transport protocol; for IPv6, the one behind the

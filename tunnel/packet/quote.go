@@ -56,8 +56,9 @@ func quoted6(b []byte) (Packet, bool) {
 	if total := headerLen6 + int(binary.BigEndian.Uint16(b[4:])); total < len(b) {
 		b = b[:total]
 	}
-	proto, transport, err := skipExtensions(b, Proto(b[6]))
-	return Packet{b: b, transport: uint16(transport), proto: proto, version: 6}, err == nil
+	proto, transport, fragment, err := skipExtensions(b, Proto(b[6]))
+	p := Packet{b: b, transport: uint16(transport), fragment: uint16(fragment), proto: proto, version: 6}
+	return p, err == nil && !p.isLater()
 }
 
 // withQuotedTransport checks that what of the transport header is there is
@@ -111,9 +112,9 @@ func (q Quote) SetDstPort(port uint16) { q.p.SetDstPort(port) }
 func (q Quote) SetEchoID(id uint16) { q.p.SetEchoID(id) }
 
 // Resum computes the transport checksum of p from scratch, after a Quote in it
-// was rewritten.
+// was rewritten. It does nothing to a fragment, whose checksum covers others.
 func (p Packet) Resum() {
-	if p.checksum != 0 {
+	if p.checksum != 0 && p.fragment == 0 {
 		p.sumTransport()
 	}
 }
