@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"stile/tunnel/core"
 	"stile/tunnel/id"
 	"stile/tunnel/nat"
 	"stile/tunnel/policy"
@@ -29,8 +30,9 @@ type client struct {
 	addr4, addr6 netip.Addr // tunnel addresses
 
 	grants   map[id.Resource]*grant
-	networks policy.Table // of CIDR resources
-	internet *grant       // nil: none
+	known    map[id.Resource]*core.Grant // of all grants there were: their sessions may outlive them
+	networks policy.Table                // of CIDR resources
+	internet *grant                      // nil: none
 
 	nat *nat.Table
 
@@ -40,6 +42,9 @@ type client struct {
 	resolving resolving
 	announced bucket // AssignedIPs
 	errors    bucket // ICMP errors to the client
+
+	touched bool // it is in the core's list of those that may have something for the log
+	denied  denials
 }
 
 // A grant is the permission to use one resource.
@@ -49,6 +54,7 @@ type grant struct {
 	network  netip.Prefix   // of a CIDR resource
 	filters  policy.Filters
 	expires  time.Time // it counts before this instant only; zero: for ever
+	by       *core.Grant
 }
 
 // valid is asked for every packet: expiry is exact (N44).
@@ -108,6 +114,7 @@ func (k *client) allow(g *grant) {
 	}
 	k.revoke(g.resource.ID)
 	k.grants[g.resource.ID] = g
+	k.known[g.resource.ID] = g.by
 	switch g.resource.Type {
 	case wire.Internet:
 		k.internet = g
@@ -164,6 +171,7 @@ func (c *Core) park(k *client, goodbye bool, now time.Time) {
 // drop forgets a client and all its sessions.
 func (c *Core) drop(k *client) {
 	c.forgetLookups(k)
+	c.farewell(k)
 	delete(c.clients, k.id)
 	for _, a := range []netip.Addr{k.addr4, k.addr6} {
 		if c.byAddr[a] == k {
@@ -203,7 +211,10 @@ func (c *Core) housekeep(now time.Time) {
 		}
 		if sweep {
 			k.nat.Sweep(func(r id.Resource) bool { return k.grants[r].valid(now) }, now)
+			c.touch(k)
+			c.collect()
 		}
+		c.repeat(k, now)
 	}
 	if len(c.clients) > 0 {
 		c.remind(c.sweepAt)

@@ -31,6 +31,7 @@ type Config struct {
 	Private wire.Key  // WireGuard key of this process
 	Rand    io.Reader // cryptographic randomness; reading must not fail
 	Wall    time.Time // the wall clock's time at New
+	Flows   bool      // tell of sessions and denials in core.Output.Flows
 }
 
 // paths is what the core needs of a path.Node.
@@ -66,6 +67,7 @@ type Core struct {
 	clients map[id.Client]*client
 	byAddr  map[netip.Addr]*client // by tunnel address
 	lookups lookups
+	flows   flows
 
 	due     time.Time // when housekeep has something to do; zero: never
 	kept    time.Time // when it last ran
@@ -97,6 +99,7 @@ func build(c Config, p paths, now time.Time) *Core {
 		clients: make(map[id.Client]*client),
 		byAddr:  make(map[netip.Addr]*client),
 		lookups: lookups{by: make(map[uint64]*lookup)},
+		flows:   flows{on: c.Flows},
 		kept:    now,
 		sweepAt: now.Add(sweepEvery),
 	}
@@ -145,6 +148,7 @@ func (c *Core) Stop(now time.Time) {
 	c.now = now
 	for _, k := range c.sortedClients() {
 		c.paths.Close(k.peer, true, now)
+		c.repeatAll(k)
 	}
 }
 
@@ -169,11 +173,14 @@ func (c *Core) Next() time.Time {
 func (c *Core) Drain(o *core.Output) {
 	c.settle()
 	c.configure()
+	c.collect()
 	o.Datagrams = append(o.Datagrams, c.out.Datagrams...)
 	o.Held = append(o.Held, c.out.Held...)
 	o.Packets = append(o.Packets, c.out.Packets...)
 	o.Actions = append(o.Actions, c.out.Actions...)
+	o.Flows = append(o.Flows, c.out.Flows...)
 	c.out.Reset()
+	c.flows.trim(&c.out)
 }
 
 // settle drains the paths. Their candidates go to the portal behind whatever

@@ -45,12 +45,18 @@ type bench struct {
 	fails bool // Configure does
 	slow  bool // the test answers Configure itself
 	looks []core.Lookup
+	flows []core.Flow // all that were told
 }
 
 // newBench returns a gateway that has joined and was configured.
 func newBench(t testing.TB, authorizations ...wire.Authorization) *bench {
+	return newBenchWith(t, Config{}, authorizations...)
+}
+
+func newBenchWith(t testing.TB, c Config, authorizations ...wire.Authorization) *bench {
 	b := &bench{t: t, now: boot, paths: &fakePaths{peers: make(map[id.Peer]path.Peer), down: make(map[id.Peer]bool)}}
-	b.c = build(Config{Rand: noise(1), Wall: epoch}, b.paths, b.now)
+	c.Rand, c.Wall = noise(1), epoch
+	b.c = build(c, b.paths, b.now)
 	b.do(func() { b.c.PortalUp(b.now) })
 	b.message(wire.GatewayInit{IPv4: own4, IPv6: own6, Authorizations: authorizations})
 	b.lines = nil
@@ -81,6 +87,7 @@ func (b *bench) do(input func()) {
 	for {
 		b.out.Reset()
 		b.c.Drain(&b.out)
+		b.flows = append(b.flows, b.out.Flows...)
 		if b.out.Empty() {
 			return
 		}

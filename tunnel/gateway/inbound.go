@@ -37,44 +37,47 @@ func (c *Core) Inbound(keys *wg.Keys, counter uint64, plain []byte, now time.Tim
 		c.count(dropNoPeer)
 		return nil
 	}
+	c.touch(k)
 	if event, payload, ok := p.Control(); ok {
 		c.control(k, event, payload, now)
 		return nil
 	}
-	if reason := c.forward(k, p, now); reason != passed {
+	if r, reason := c.forward(k, p, now); reason != passed {
 		c.count(reason)
+		c.deny(k, r, p, outwards, reason, now)
 		c.answer(k, p, reason, now)
 		return nil
 	}
 	return p.Bytes()
 }
 
-// forward passes a client's packet on, or says why not.
-func (c *Core) forward(k *client, p packet.Packet, now time.Time) counter {
+// forward passes a client's packet on, or says why not. The resource is the one
+// that decided, if one did.
+func (c *Core) forward(k *client, p packet.Packet, now time.Time) (r id.Resource, reason counter) {
 	dst := p.Dst()
 	switch {
 	case dst.IsMulticast():
-		return dropMulticast
+		return r, dropMulticast
 	case !k.is(p.Src()):
-		return dropSpoofed
+		return r, dropSpoofed
 	case p.IsICMPError():
-		return k.forwardError(p, now)
+		return r, k.forwardError(p, now)
 	case dst == c.own4, dst == c.own6:
 		if !k.authorized(now) {
-			return dropExpired
+			return r, dropExpired
 		}
 		if !c.serves(p) && !k.nat.Has(p, now) {
-			return dropHost
+			return r, dropHost
 		}
 	default:
-		if reason := k.judge(dst, p.Proto(), p.DstPort(), now); reason != passed {
-			return reason
+		if r, reason = k.judge(dst, p.Proto(), p.DstPort(), now); reason != passed {
+			return r, reason
 		}
 	}
-	if verdict := k.nat.Out(p, now); verdict != nat.Forward {
-		return fromNAT[verdict]
+	if verdict := k.nat.OutFor(r, p, now); verdict != nat.Forward {
+		return r, fromNAT[verdict]
 	}
-	return passed
+	return r, passed
 }
 
 // forwardError passes on a client's ICMP error about a packet of one of its

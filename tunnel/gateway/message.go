@@ -95,6 +95,7 @@ func (c *Core) authorize(m wire.CreateAuthorization, now time.Time) {
 		c.revoked(k, now)
 		return
 	}
+	g.by = grantOf(m)
 	k.allow(g)
 	var expires time.Time
 	if m.ExpiresAt != 0 {

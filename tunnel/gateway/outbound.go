@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"stile/tunnel/core"
+	"stile/tunnel/id"
 	"stile/tunnel/nat"
 	"stile/tunnel/packet"
 	"stile/tunnel/policy"
@@ -24,9 +25,11 @@ func (c *Core) Outbound(p packet.Packet, now time.Time) core.Route {
 		c.count(dropNoPeer)
 		return core.Route{}
 	}
+	c.touch(k)
 	route, reason := c.deliver(k, p, now)
 	if reason != passed {
 		c.count(reason)
+		c.deny(k, id.Resource{}, p, inwards, reason, now)
 	}
 	return route
 }
@@ -56,7 +59,8 @@ func (c *Core) deliver(k *client, p packet.Packet, now time.Time) (core.Route, c
 func (c *Core) judgeReply(k *client, s *nat.Session, p packet.Packet, now time.Time) counter {
 	switch addr, _ := s.Proxied(); {
 	case addr != c.own4 && addr != c.own6:
-		return k.judge(addr, p.Proto(), p.SrcPort(), now)
+		_, reason := k.judge(addr, p.Proto(), p.SrcPort(), now)
+		return reason
 	case !k.authorized(now):
 		return dropExpired
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"stile/tunnel/core"
 	"stile/tunnel/id"
 	"stile/tunnel/nat"
 	"stile/tunnel/policy"
@@ -102,7 +103,8 @@ func (c *Core) newClient(who id.Client, addr4, addr6 netip.Addr, now time.Time) 
 		addr4:  addr4,
 		addr6:  addr6,
 		grants: make(map[id.Resource]*grant),
-		nat:    nat.New(nat.Config{Rand: c.rng}, now),
+		known:  make(map[id.Resource]*core.Grant),
+		nat:    nat.New(nat.Config{Rand: c.rng, Flows: c.flows.on}, now),
 	}
 	k.nat.SetHost(c.own4, c.own6)
 	return k
