@@ -20,7 +20,7 @@ import (
 var pure = []string{
 	"app/menu", "app/signin", "app/words",
 	"tunnel/id", "tunnel/packet", "tunnel/wire", "tunnel/ipc", "tunnel/ice", "tunnel/turn", "tunnel/wg",
-	"tunnel/path", "tunnel/policy", "tunnel/resolver", "tunnel/nat", "tunnel/phoenix", "tunnel/core",
+	"tunnel/path", "tunnel/policy", "tunnel/resolver", "tunnel/nat", "tunnel/fragment", "tunnel/phoenix", "tunnel/core",
 	"tunnel/client", "tunnel/gateway", "tunnel/relay", "tunnel/portal", "tunnel/portal/config",
 }
 
