@@ -43,7 +43,7 @@ type Flow struct {
 	Proxy      netip.Addr // what the client sends to: a proxy address, or Real itself
 	Real       netip.Addr // where that is; invalid: not known
 	Port       uint16     // the resource's; 0: none
-	Outside    uint16     // the client's port or echo identifier as the resource sees it
+	Outside    uint16     // the client's port or echo identifier as the resource sees it; 0: not known
 	Name       string     // what the proxy address stands for; "": it is none
 
 	Started              time.Time // of a session; of a denial, the first of those packets

@@ -8,6 +8,7 @@ import (
 	"stile/tunnel/core"
 	"stile/tunnel/id"
 	"stile/tunnel/packet"
+	"stile/tunnel/policy"
 )
 
 const (
@@ -105,6 +106,9 @@ func (d *denial) add(k *client, r id.Resource, p packet.Packet, now time.Time) {
 			f.Real, f.Outside = d.key.addr, p.DstPort()
 		default:
 			f.Proxy, f.ClientAddr, f.ClientPort, f.Grant = d.key.addr, p.Src(), p.SrcPort(), k.grantFor(r)
+			if !policy.IsProxy(f.Proxy) {
+				f.Real = f.Proxy
+			}
 		}
 	}
 	f.At = now
