@@ -199,10 +199,12 @@ type Result interface{ result() }
 type (
 	// Looked answers Lookup. Each family has its own outcome: addresses, or
 	// none with a nil error (no such data), or an error (unknown, try later).
+	// The TTLs say how long the first two may be kept; zero: nobody said.
 	Looked struct {
 		ID         uint64
 		V4, V6     []netip.Addr
 		Err4, Err6 error
+		TTL4, TTL6 time.Duration
 	}
 	// Exchanged answers Exchange. Reply is owned by the role.
 	Exchanged struct {

@@ -287,7 +287,7 @@ func TestActions(t *testing.T) {
 		}
 		for _, want := range []core.Result{
 			core.Configured{Err: failure("no rights")},
-			core.Looked{ID: 1, V4: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Err6: failure("refused")},
+			core.Looked{ID: 1, V4: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, TTL4: time.Minute, Err6: failure("refused"), TTL6: time.Hour},
 			core.Exchanged{ID: 2, Reply: []byte("q!")},
 			core.Exchanged{ID: 3, Err: core.ErrTimeout},
 		} {
@@ -519,5 +519,5 @@ func (upstreams) Lookup(ctx context.Context, name string) upstream.LookupResult 
 	if name == "slow" {
 		time.Sleep(time.Second)
 	}
-	return upstream.LookupResult{V4: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Err6: failure("refused")}
+	return upstream.LookupResult{V4: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, TTL4: time.Minute, Err6: failure("refused"), TTL6: time.Hour}
 }

@@ -29,7 +29,7 @@ func (c *carrier) start(a core.Action) {
 			ctx, cancel := context.WithTimeout(c.ctx, lookupTime)
 			defer cancel()
 			r := c.c.Upstream.Lookup(ctx, a.Name)
-			return core.Looked{ID: a.ID, V4: r.V4, V6: r.V6, Err4: r.Err4, Err6: r.Err6}
+			return core.Looked{ID: a.ID, V4: r.V4, V6: r.V6, Err4: r.Err4, Err6: r.Err6, TTL4: r.TTL4, TTL6: r.TTL6}
 		}, core.Looked{ID: a.ID, Err4: errBusy, Err6: errBusy})
 	case core.Exchange:
 		c.spawn(func() core.Result {

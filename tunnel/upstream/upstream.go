@@ -46,10 +46,12 @@ type Resolver struct {
 }
 
 // A LookupResult holds each family's own outcome: addresses, or none with a
-// nil error (the name has no such data), or an error (not known).
+// nil error (the name has no such data), or an error (not known). The TTLs say
+// how long the first two may be kept; zero: nobody said.
 type LookupResult struct {
 	V4, V6     []netip.Addr
 	Err4, Err6 error
+	TTL4, TTL6 time.Duration
 }
 
 // Addrs returns all addresses, IPv4 first, and an error only if there are
@@ -105,9 +107,9 @@ func (r *Resolver) Lookup(ctx context.Context, name string) LookupResult {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		out.V6, out.Err6 = r.ask(ctx, servers, name, dns.TypeAAAA)
+		out.V6, out.TTL6, out.Err6 = r.ask(ctx, servers, name, dns.TypeAAAA)
 	}()
-	out.V4, out.Err4 = r.ask(ctx, servers, name, dns.TypeA)
+	out.V4, out.TTL4, out.Err4 = r.ask(ctx, servers, name, dns.TypeA)
 	<-done
 	return out
 }
@@ -119,10 +121,11 @@ func (r *Resolver) Host(ctx context.Context, name string) ([]netip.Addr, error) 
 
 // ask queries the servers one after the other without waiting for the slow
 // ones, and takes the first answer that decides.
-func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, name string, qtype uint16) ([]netip.Addr, error) {
+func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, name string, qtype uint16) ([]netip.Addr, time.Duration, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	type outcome struct {
 		addrs []netip.Addr
+		ttl   time.Duration
 		err   error
 	}
 	results := make(chan outcome, len(servers))
@@ -132,8 +135,8 @@ func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, name strin
 		next++
 		running++
 		go func() {
-			addrs, err := r.query(ctx, server, name, qtype)
-			results <- outcome{addrs, err}
+			addrs, ttl, err := r.query(ctx, server, name, qtype)
+			results <- outcome{addrs, ttl, err}
 		}()
 	}
 	defer func() { // whoever starts a goroutine waits for it
@@ -152,13 +155,13 @@ func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, name strin
 		case o := <-results:
 			running--
 			if o.err == nil {
-				return o.addrs, nil
+				return o.addrs, o.ttl, nil
 			}
 			failed = and(failed, o.err)
 			if next < len(servers) {
 				start()
 			} else if running == 0 {
-				return nil, failed
+				return nil, 0, failed
 			}
 		case <-tick.C:
 			if next < len(servers) {
@@ -169,7 +172,7 @@ func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, name strin
 }
 
 // query asks one server, over UDP and, if the answer is cut, over TCP.
-func (r *Resolver) query(ctx context.Context, server netip.AddrPort, name string, qtype uint16) ([]netip.Addr, error) {
+func (r *Resolver) query(ctx context.Context, server netip.AddrPort, name string, qtype uint16) ([]netip.Addr, time.Duration, error) {
 	q := new(dns.Msg)
 	q.SetQuestion(dns.Fqdn(name), qtype)
 	q.SetEdns0(udpSize, false)
@@ -181,26 +184,27 @@ func (r *Resolver) query(ctx context.Context, server netip.AddrPort, name string
 
 	packed, err := q.Pack()
 	if err != nil {
-		return nil, wrap(err)
+		return nil, 0, wrap(err)
 	}
 	reply, err := r.udp(ctx, server, packed)
 	if err != nil {
-		return nil, wrap(err)
+		return nil, 0, wrap(err)
 	}
 	answer := new(dns.Msg)
 	if err := answer.Unpack(reply); err != nil && !answer.Truncated {
-		return nil, wrap(err)
+		return nil, 0, wrap(err)
 	}
 	if answer.Truncated {
 		if answer, err = r.tcp(ctx, server, q); err != nil {
-			return nil, wrap(err)
+			return nil, 0, wrap(err)
 		}
 	}
 	switch answer.Rcode {
 	case dns.RcodeSuccess, dns.RcodeNameError:
-		return collect(answer, q.Question[0]), nil
+		addrs, ttl := collect(answer, q.Question[0])
+		return addrs, ttl, nil
 	}
-	return nil, wrap(errors.New(dns.RcodeToString[answer.Rcode]))
+	return nil, 0, wrap(errors.New(dns.RcodeToString[answer.Rcode]))
 }
 
 // Exchange sends one query and returns the reply, both as they are on the
@@ -304,14 +308,14 @@ func question(m []byte) ([]byte, bool) {
 }
 
 // collect returns the addresses that answer q, following aliases inside the
-// answer. Loops end because each record is used once.
-func collect(m *dns.Msg, q dns.Question) []netip.Addr {
-	var addrs []netip.Addr
-	owner := q.Name
-	records := slices.Clone(m.Answer)
+// answer, and how long that holds: until the first record on the way is over.
+// Of an answer without addresses, the zone's SOA says it (RFC 2308 §5). Loops
+// end because there are no more hops than records.
+func collect(m *dns.Msg, q dns.Question) (addrs []netip.Addr, ttl time.Duration) {
+	owner, lifetime := q.Name, lifetime{}
 	for hop := 0; hop <= len(m.Answer); hop++ {
-		alias := ""
-		for _, rr := range records {
+		alias, aliasTTL := "", uint32(0)
+		for _, rr := range m.Answer {
 			if !strings.EqualFold(rr.Header().Name, owner) || rr.Header().Class != dns.ClassINET {
 				continue
 			}
@@ -322,7 +326,7 @@ func collect(m *dns.Msg, q dns.Question) []netip.Addr {
 			case *dns.AAAA:
 				ip = rr.AAAA
 			case *dns.CNAME:
-				alias = rr.Target
+				alias, aliasTTL = rr.Target, rr.Hdr.Ttl
 			}
 			if rr.Header().Rrtype != q.Qtype {
 				continue
@@ -331,15 +335,52 @@ func collect(m *dns.Msg, q dns.Question) []netip.Addr {
 				a = a.Unmap()
 				if a.Is4() == (q.Qtype == dns.TypeA) && !slices.Contains(addrs, a) {
 					addrs = append(addrs, a)
+					lifetime.limit(rr.Header().Ttl)
 				}
 			}
 		}
-		if len(addrs) > 0 || alias == "" {
-			return addrs
+		if len(addrs) > 0 {
+			return addrs, lifetime.of()
+		}
+		if alias == "" {
+			break
 		}
 		owner = alias
+		lifetime.limit(aliasTTL)
 	}
-	return addrs
+	return nil, lifetime.withoutData(m.Ns)
+}
+
+// A lifetime is the least of several TTLs.
+type lifetime struct {
+	seconds uint32
+	known   bool
+}
+
+// limit takes one into account. A number with the highest bit set is a mistake
+// and means zero (RFC 2181 §8).
+func (l *lifetime) limit(ttl uint32) {
+	if ttl >= 1<<31 {
+		ttl = 0
+	}
+	if !l.known || ttl < l.seconds {
+		*l = lifetime{ttl, true}
+	}
+}
+
+func (l *lifetime) of() time.Duration { return time.Duration(l.seconds) * time.Second }
+
+// withoutData is how long it holds that there is no data, if authority has the
+// SOA that says so; otherwise nobody said.
+func (l *lifetime) withoutData(authority []dns.RR) time.Duration {
+	for _, rr := range authority {
+		if soa, ok := rr.(*dns.SOA); ok {
+			l.limit(soa.Hdr.Ttl)
+			l.limit(soa.Minttl)
+			return l.of()
+		}
+	}
+	return 0
 }
 
 func sameQuestion(a, b dns.Question) bool {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -50,6 +51,52 @@ func TestAliasLoopEnds(t *testing.T) {
 		return reply(q, "wiki.test. 1 IN CNAME a.test.", "a.test. 1 IN CNAME wiki.test.")
 	}))
 	want(t, r.Lookup(t.Context(), "wiki.test").V4)
+}
+
+func TestHowLongAnAnswerHolds(t *testing.T) {
+	const soa = "test. %d IN SOA ns.test. admin.test. 1 2 3 4 %d"
+	tests := []struct {
+		name      string
+		records   []string
+		soa       []any // its TTL, and the minimum in it
+		noSuch    bool
+		want      time.Duration
+		addresses int
+	}{
+		{"the first record that is over counts", []string{"wiki.test. 300 IN A 10.0.0.1", "wiki.test. 20 IN A 10.0.0.2"}, nil, false, 20 * time.Second, 2},
+		{"an alias counts", []string{"wiki.test. 7 IN CNAME a.test.", "a.test. 300 IN A 10.0.0.1"}, nil, false, 7 * time.Second, 1},
+		{"others do not", []string{"wiki.test. 300 IN A 10.0.0.1", "other.test. 1 IN A 10.0.0.1", "wiki.test. 1 IN TXT x"}, nil, false, 300 * time.Second, 1},
+		{"nor does authority", []string{"wiki.test. 300 IN A 10.0.0.1"}, []any{5, 5}, false, 300 * time.Second, 1},
+		{"zero", []string{"wiki.test. 0 IN A 10.0.0.1"}, nil, false, 0, 1},
+		{"beyond 31 bits is zero", []string{"wiki.test. 2147483648 IN A 10.0.0.1"}, nil, false, 0, 1},
+		{"no data, the SOA's minimum", nil, []any{600, 30}, false, 30 * time.Second, 0},
+		{"no data, the SOA's own TTL", nil, []any{10, 30}, false, 10 * time.Second, 0},
+		{"no such name", nil, []any{600, 45}, true, 45 * time.Second, 0},
+		{"no data behind an alias", []string{"wiki.test. 7 IN CNAME a.test."}, []any{600, 45}, false, 7 * time.Second, 0},
+		{"no data, and nobody says how long", []string{"wiki.test. 7 IN CNAME a.test."}, nil, false, 0, 0},
+	}
+	for _, test := range tests {
+		r := resolver(t, serve(t, func(q *dns.Msg) *dns.Msg {
+			if q.Question[0].Qtype == dns.TypeAAAA {
+				return reply(q, "wiki.test. 77 IN AAAA 2001:db8::1")
+			}
+			m := reply(q, test.records...)
+			if test.soa != nil {
+				m.Ns = reply(q, fmt.Sprintf(soa, test.soa...)).Answer
+			}
+			if test.noSuch {
+				m.Rcode = dns.RcodeNameError
+			}
+			return m
+		}))
+		got := r.Lookup(t.Context(), "wiki.test")
+		if got.Err4 != nil || got.Err6 != nil {
+			t.Fatal(test.name, got.Err4, got.Err6)
+		}
+		if got.TTL4 != test.want || got.TTL6 != 77*time.Second || len(got.V4) != test.addresses {
+			t.Errorf("%s: %v and %v with %d addresses, want %v and 77s with %d", test.name, got.TTL4, got.TTL6, len(got.V4), test.want, test.addresses)
+		}
+	}
 }
 
 func TestFamiliesFailApart(t *testing.T) {
@@ -221,7 +268,11 @@ func FuzzAnswers(f *testing.F) {
 		if q.Unpack(query) != nil || len(q.Question) != 1 || m.Unpack(reply) != nil {
 			return
 		}
-		for _, a := range collect(&m, q.Question[0]) {
+		addrs, ttl := collect(&m, q.Question[0])
+		if ttl < 0 || ttl >= 1<<31*time.Second {
+			t.Fatal(ttl)
+		}
+		for _, a := range addrs {
 			if !a.IsValid() || a.Is4In6() || a.Is4() != (q.Question[0].Qtype == dns.TypeA) {
 				t.Fatalf("%v for a question of type %d", a, q.Question[0].Qtype)
 			}
