@@ -277,7 +277,7 @@ func TestAFlowOfTheGapRecovers(t *testing.T) {
 		must(t, err)
 		return as.String()
 	}
-	must(t, f.firewall.commit(removal()))
+	must(t, f.firewall.commit(removalOf(TableName)))
 	if as := ask(); as != "100.64.0.5:4000" {
 		t.Fatalf("came as %s in the gap", as)
 	}
@@ -345,7 +345,7 @@ func TestRepairsBecomeRarer(t *testing.T) {
 	now, repairs := time.Now(), 0
 	for range 1200 { // two minutes of an opponent who comes ten times a second
 		if is, err := f.firewall.fingerprint(); err == nil && is != "" {
-			must(t, f.firewall.commit(removal()))
+			must(t, f.firewall.commit(removalOf(TableName)))
 		}
 		was := k.last
 		k.repair(now)
@@ -362,7 +362,7 @@ func TestRepairsBecomeRarer(t *testing.T) {
 	}
 	// Left alone, the next repair is at once again.
 	k.repair(now.Add(time.Hour))
-	must(t, f.firewall.commit(removal()))
+	must(t, f.firewall.commit(removalOf(TableName)))
 	if k.repair(now.Add(2*time.Hour)) >= time.Second {
 		t.Error("still slow")
 	}

@@ -20,6 +20,7 @@ type Forwarding struct {
 	firewall  *firewall  // nil before Enable and after Close
 	owned     bool       // the kernel lets nobody else change our table
 	installed string     // our table's fingerprint
+	held      bool       // Close leaves the hold
 	told      map[string]bool
 	lost      [2]uint64 // packets that the last Check had missed, in and out
 }
@@ -52,6 +53,7 @@ func (f *Forwarding) enableLocked() error {
 		if f.owned, err = f.firewall.install(f.cfg.Interface); err != nil {
 			return err
 		}
+		f.held = false
 		again := f.installed != ""
 		if f.installed, err = f.firewall.fingerprint(); err != nil {
 			return err
@@ -91,29 +93,34 @@ func (stray) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	return (peers4.Contains(from) || peers6.Contains(from)) && flow.Forward.SrcIP.Equal(flow.Reverse.DstIP)
 }
 
-// Close undoes all that this and earlier runs have done.
+// Close undoes all that this and earlier runs have done, but for a hold of ours.
 func (f *Forwarding) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var err error
 	if f.firewall != nil {
 		// Without forwarding first, nothing passes while our rules go.
-		err = errors.Join(restoreKernel(f.cfg.Log), f.firewall.retract(), f.firewall.remove(), f.firewall.close())
+		err = errors.Join(restoreKernel(f.cfg.Log), f.firewall.retract(), f.firewall.remove(TableName), f.firewall.close())
 		f.firewall, f.installed = nil, ""
+	}
+	if f.held {
+		return errors.Join(err, Recover(f.cfg.Log))
 	}
 	return errors.Join(err, Restore(f.cfg.Log))
 }
 
-// Restore removes our table, our rules in other programs' tables and puts
+// Restore removes our tables, our rules in other programs' tables and puts
 // kernel settings back that we changed, in whichever run. It is harmless when
 // there is nothing to undo, and refuses while another process forwards.
-func Restore(log *slog.Logger) error {
+func Restore(log *slog.Logger) error { return undo(log, TableName, holdName) }
+
+func undo(log *slog.Logger, tables ...string) error {
 	w, err := dial()
 	if err != nil {
 		return errors.Join(err, restoreKernel(log))
 	}
 	defer w.close()
-	if err := w.remove(); err != nil {
+	if err := w.remove(tables...); err != nil {
 		return err
 	}
 	return errors.Join(restoreKernel(log), w.retract())

@@ -93,7 +93,7 @@ func TestOurTableRemovedIsAProblem(t *testing.T) {
 	inNamespace(t)
 	f := New(Config{Interface: tunnel, Log: quiet})
 	must(t, f.Enable())
-	must(t, f.firewall.commit(removal()))
+	must(t, f.firewall.commit(removalOf(TableName)))
 	if p := f.Check(); len(p) != 1 || p[0].Kind != NoMasquerade {
 		t.Errorf("problems %v", p)
 	}

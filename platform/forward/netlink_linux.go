@@ -73,13 +73,21 @@ func nested(kind uint16, attrs ...netlink.Attribute) netlink.Attribute {
 func expressions(family byte, exprs ...expr.Any) netlink.Attribute {
 	var list []netlink.Attribute
 	for _, e := range exprs {
-		data, err := expr.Marshal(family, e)
-		if err != nil {
-			panic(err) // ours are all well formed
-		}
-		list = append(list, netlink.Attribute{Type: unix.NFTA_LIST_ELEM | unix.NLA_F_NESTED, Data: data})
+		list = append(list, element(family, e))
 	}
 	return nested(unix.NFTA_RULE_EXPRESSIONS, list...)
+}
+
+// element is one of the things that a rule does.
+func element(family byte, e expr.Any) netlink.Attribute {
+	if o, ok := e.(*origin); ok {
+		return o.element()
+	}
+	data, err := expr.Marshal(family, e)
+	if err != nil {
+		panic(err) // ours are all well formed
+	}
+	return netlink.Attribute{Type: unix.NFTA_LIST_ELEM | unix.NLA_F_NESTED, Data: data}
 }
 
 // leftover is how long to wait for more answers after a failure.

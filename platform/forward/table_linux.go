@@ -53,9 +53,9 @@ func (f *firewall) install(iface string) (owned bool, err error) {
 	return false, nil
 }
 
-// ours is the transaction that makes our table.
+// ours is the transaction that makes our table. It ends a hold.
 func ours(iface string, flags uint32) []netlink.Message {
-	m := append(removal(), newTable(TableName, flags))
+	m := append(removalOf(TableName), newTable(TableName, flags))
 	m = append(m, filterChain(TableName, "forward", priorityForward), filterChain(TableName, "passed", priorityPassed), natChain(TableName))
 	in, out := ifname(expr.MetaKeyIIFNAME, iface, expr.CmpOpEq), ifname(expr.MetaKeyOIFNAME, iface, expr.CmpOpEq)
 	m = append(m,
@@ -70,14 +70,14 @@ func ours(iface string, flags uint32) []netlink.Message {
 	for _, p := range []netip.Prefix{peers4, peers6} {
 		m = append(m, rule(TableName, "postrouting", source(p), outside, count(), masquerade()))
 	}
-	return m
+	return append(m, removalOf(holdName)...)
 }
 
-// removal deletes our table whether it exists or not.
-func removal() []netlink.Message {
+// removalOf deletes a table whether it exists or not.
+func removalOf(table string) []netlink.Message {
 	return []netlink.Message{
-		change(unix.NFT_MSG_NEWTABLE, netlink.Create, inet, text(unix.NFTA_TABLE_NAME, TableName)), // so that the deletion finds one
-		change(unix.NFT_MSG_DELTABLE, 0, inet, text(unix.NFTA_TABLE_NAME, TableName)),
+		change(unix.NFT_MSG_NEWTABLE, netlink.Create, inet, text(unix.NFTA_TABLE_NAME, table)), // so that the deletion finds one
+		change(unix.NFT_MSG_DELTABLE, 0, inet, text(unix.NFTA_TABLE_NAME, table)),
 	}
 }
 
@@ -136,8 +136,9 @@ func (f *firewall) explain(iface string, cause error) error {
 	return fmt.Errorf("set the firewall table \"inet %s\" for %s: %w", TableName, iface, cause)
 }
 
-// remove deletes our table if it exists and nobody alive owns it.
-func (f *firewall) remove() error {
+// remove deletes tables of ours, of those that exist, unless somebody alive
+// owns them.
+func (f *firewall) remove(ours ...string) error {
 	tables, err := f.dump(unix.NFT_MSG_GETTABLE, inet)
 	if lacking(err) {
 		return nil // no nftables, no table
@@ -154,14 +155,14 @@ func (f *firewall) remove() error {
 		}); err != nil {
 			return err
 		}
-		if name != TableName {
+		if !slices.Contains(ours, name) {
 			continue
 		}
-		switch err := f.commit(removal()); {
+		switch err := f.commit(removalOf(name)); {
 		case errors.Is(err, unix.EPERM):
-			return fmt.Errorf("the firewall table \"inet %s\" belongs to another process, probably a second gateway; stop that one: %w", TableName, err)
+			return fmt.Errorf("the firewall table \"inet %s\" belongs to another process, probably a second gateway; stop that one: %w", name, err)
 		case err != nil:
-			return fmt.Errorf("remove the firewall table \"inet %s\": %w", TableName, err)
+			return fmt.Errorf("remove the firewall table \"inet %s\": %w", name, err)
 		}
 	}
 	return nil
@@ -250,15 +251,11 @@ func source(p netip.Prefix) []expr.Any {
 	if p.Addr().Is6() {
 		family, offset, length = unix.NFPROTO_IPV6, 8, 16
 	}
-	mask := make([]byte, length)
-	for i := range p.Bits() {
-		mask[i/8] |= 0x80 >> (i % 8)
-	}
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: mask, Xor: make([]byte, length)},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: maskOf(p), Xor: make([]byte, length)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
 	}
 }
