@@ -18,8 +18,9 @@ import (
 // addresses.
 
 const (
-	// restoreFor is how long restored sessions wait for their client.
-	restoreFor = 120 * time.Second
+	// RestoreFor is how long sessions wait: between two gateways for the next
+	// one, and in that for their clients.
+	RestoreFor = 120 * time.Second
 
 	snapshotMagic   = "stile gateway 1\n"
 	maxSnapshotSize = 1 << 30
@@ -48,6 +49,14 @@ func (c *Core) AppendSnapshot(dst []byte, now time.Time) []byte {
 	return dst
 }
 
+// Sessions returns how many connections there are to write down.
+func (c *Core) Sessions() (n int) {
+	for _, k := range c.clients {
+		n += k.nat.Len()
+	}
+	return n
+}
+
 // Restore takes up what a gateway before this one wrote down, and returns how
 // many clients and sessions that are. It is for a new Core. What cannot be read
 // is left out; the error, if any, is ErrSnapshot.
@@ -58,7 +67,7 @@ func (c *Core) Restore(b []byte, now time.Time) (clients, sessions int, err erro
 	}
 	written := time.UnixMilli(int64(binary.BigEndian.Uint64(b[head:])))
 	gap := c.wall.Add(now.Sub(c.born)).Sub(written)
-	if gap > restoreFor {
+	if gap > RestoreFor {
 		return 0, 0, nil // too long ago: nobody waits for it any more
 	}
 	gap = max(gap, 0) // a wall clock that was set back
@@ -90,8 +99,8 @@ func (c *Core) restoreClient(who id.Client, a4, a6 netip.Addr, b []byte, gap tim
 		return ErrSnapshot
 	}
 	c.enroll(k)
-	k.parked = now.Add(restoreFor - parkFor) // so that it is over in time
-	c.remind(now.Add(restoreFor))
+	k.parked = now.Add(RestoreFor - parkFor) // so that it is over in time
+	c.remind(now.Add(RestoreFor))
 	return nil
 }
 

@@ -80,7 +80,7 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 		return err
 	}
 	defer device.Close()
-	if err := errors.Join(forward.Restore(log), route.Restore()); err != nil {
+	if err := errors.Join(forward.Recover(log), route.Restore()); err != nil {
 		return fmt.Errorf("repair after an earlier run: %w", err)
 	}
 	key, err := ecdh.X25519().GenerateKey(rand.Reader)
@@ -104,7 +104,10 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 	})
 	role := gateway.New(gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}, clock.Now())
 	g.restore(role, log)
-	defer g.save(role, log)
+	defer func() { hold(firewall, g.save(role, log), log) }()
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() { hold(firewall, true, log); end() })()
 	log.Info("started", "version", stamp.String(), "next", "it joins the portal; then it says that it stands")
 	return explain(engine.New(engine.Config{
 		Role:      role,
@@ -122,7 +125,7 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			service.Ready(log)
 			return nil
 		},
-	}).Run(ctx))
+	}).Run(running))
 }
 
 // sessionsFile keeps open connections over a restart.
@@ -149,11 +152,25 @@ func (g *gatewayCommand) restore(role *gateway.Core, log *slog.Logger) {
 	log.Info("connections of before the restart wait for their clients", "clients", clients, "sessions", sessions)
 }
 
-// save writes the sessions down for the next gateway. Nobody else may read who
-// speaks with whom.
-func (g *gatewayCommand) save(role *gateway.Core, log *slog.Logger) {
+// save writes the sessions down for the next gateway, and reports whether there
+// are any. Nobody else may read who speaks with whom.
+func (g *gatewayCommand) save(role *gateway.Core, log *slog.Logger) bool {
 	if err := dirs.WriteFile(filepath.Join(g.State, sessionsFile), role.AppendSnapshot(nil, clock.Now()), 0o600); err != nil {
 		log.Warn("open connections may break when the gateway is started again", "err", err)
+		return false
+	}
+	return role.Sessions() > 0
+}
+
+// hold keeps this host from refusing answers that only the next gateway can
+// hand on, or stops that. It begins before the tunnel is closed.
+func hold(f *forward.Forwarding, wanted bool, log *slog.Logger) {
+	d := time.Duration(0)
+	if wanted {
+		d = gateway.RestoreFor
+	}
+	if err := f.Hold(d); err != nil {
+		log.Warn("open connections may break until the gateway is started again", "err", err)
 	}
 }
 
