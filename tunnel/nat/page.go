@@ -1,0 +1,56 @@
+package nat
+
+import (
+	"net/netip"
+	"time"
+)
+
+// FlowsFrom yields at most limit of the sessions that exist, and returns the
+// cursor from which to go on; 0: these were the last. The first cursor is 0. It
+// is for those who may not keep the table busy for long: between two calls
+// anything may happen. A session may then be missing, or come twice.
+func (t *Table) FlowsFrom(cursor uint32, limit int, now time.Time, yield func(Flow)) (next uint32) {
+	at := uint32(0)
+	for f := range t.Flows(now) {
+		if at++; at <= cursor {
+			continue
+		}
+		if limit == 0 {
+			return at - 1
+		}
+		limit--
+		yield(f)
+	}
+	return 0
+}
+
+// Proxies appends all proxy addresses that stand for a name, in no order that
+// means something.
+func (t *Table) Proxies(dst []netip.Addr) []netip.Addr {
+	for p := range t.bindings {
+		dst = append(dst, p)
+	}
+	return dst
+}
+
+// Binding returns what a proxy address stands for; ok is false if that is
+// nothing. It changes nothing.
+func (t *Table) Binding(proxy netip.Addr, now time.Time) (v Binding, ok bool) {
+	b := t.bindings[proxy]
+	if b == nil {
+		return Binding{}, false
+	}
+	v = t.binding(b, t.at(now))
+	if v.Waiting && !v.Held { // the next packet will find it so
+		v.Current, v.Pending, v.Waiting = v.Pending, netip.Addr{}, false
+	}
+	return v, true
+}
+
+// NameOf returns the name that a proxy address stands for, "" if there is none.
+func (t *Table) NameOf(proxy netip.Addr) string {
+	if b := t.bindings[proxy]; b != nil {
+		return b.name
+	}
+	return ""
+}
