@@ -286,6 +286,14 @@ type Connection struct {
 	Sent, Received uint64 // bytes of packets
 }
 
+// A Relay is one that the portal gave us.
+type Relay struct {
+	ID        id.Relay
+	Addr      netip.AddrPort // invalid while it has not answered
+	RTT       time.Duration  // 0: unknown
+	Allocated []netip.AddrPort
+}
+
 // A Resource is something a client may reach.
 type Resource struct {
 	ID            id.Resource

@@ -367,6 +367,28 @@ func TestReport(t *testing.T) {
 	if c.State != "connected" || c.Relayed || c.Sent != 13 || g.Received != 13 || c.LastHandshake.IsZero() || !c.Local.IsValid() || !c.Remote.IsValid() {
 		t.Errorf("client %+v, gateway %+v", c, g)
 	}
+	if got, ok := w.client.Path.ReportOf(w.gateway.ID); !ok || got != c {
+		t.Errorf("of one: %+v, %v", got, ok)
+	}
+	if _, ok := w.client.Path.ReportOf(id.Peer{9}); ok {
+		t.Error("there is no such connection")
+	}
+}
+
+// Relays are told with what they gave us, as long as we have them.
+func TestReportRelays(t *testing.T) {
+	w := connected(t)
+	relays := w.client.Path.ReportRelays(nil)
+	if len(relays) != 1 {
+		t.Fatalf("%+v", relays)
+	}
+	if r := relays[0]; r.ID.IsZero() || r.Addr.Port() != 3478 || len(r.Allocated) != 1 || r.RTT <= 0 {
+		t.Errorf("%+v", r)
+	}
+	w.client.Path.Relays([]id.Relay{relays[0].ID}, nil, w.Now())
+	if left := w.client.Path.ReportRelays(nil); len(left) != 0 {
+		t.Errorf("%+v", left)
+	}
 }
 
 func TestControlWithoutConnection(t *testing.T) {

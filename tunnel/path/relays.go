@@ -72,6 +72,20 @@ func (s *relays) forget(addr netip.Addr) {
 	}
 }
 
+// ReportRelays appends what can be told of the relays.
+func (n *Node) ReportRelays(dst []core.Relay) []core.Relay {
+	for _, r := range n.relays.list {
+		v := core.Relay{ID: r.id, Addr: r.allocation.Active(), RTT: r.allocation.RTT()}
+		for _, e := range r.allocation.Known() {
+			if a, is := e.(turn.Allocated); is {
+				v.Allocated = append(v.Allocated, a.Addr)
+			}
+		}
+		dst = append(dst, v)
+	}
+	return dst
+}
+
 // snapshot is for loops that may remove relays.
 func (s *relays) snapshot() []*relay { return append(make([]*relay, 0, 4), s.list...) }
 

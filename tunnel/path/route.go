@@ -79,28 +79,41 @@ func (n *Node) Control(p id.Peer, packet []byte, now time.Time) bool {
 	return true
 }
 
-// Report appends what a watcher may see, in order of creation.
+// Report appends what can be told of all connections.
 func (n *Node) Report(dst []core.Connection) []core.Connection {
 	for _, c := range n.connections {
-		state := "connecting"
-		switch {
-		case c.idle:
-			state = "idle"
-		case c.way != nil:
-			state = "connected"
-		}
-		dst = append(dst, core.Connection{
-			Peer:          c.peer.ID,
-			State:         state,
-			Relayed:       c.relayed(),
-			Local:         c.local,
-			Remote:        c.remote,
-			LastHandshake: c.session.LastHandshake(),
-			Sent:          c.sent,
-			Received:      c.received,
-		})
+		dst = append(dst, c.report())
 	}
 	return dst
+}
+
+// ReportOf tells of one connection; ok is false if there is none.
+func (n *Node) ReportOf(p id.Peer) (r core.Connection, ok bool) {
+	c := n.peers[p]
+	if c == nil {
+		return core.Connection{}, false
+	}
+	return c.report(), true
+}
+
+func (c *connection) report() core.Connection {
+	state := "connecting"
+	switch {
+	case c.idle:
+		state = "idle"
+	case c.way != nil:
+		state = "connected"
+	}
+	return core.Connection{
+		Peer:          c.peer.ID,
+		State:         state,
+		Relayed:       c.relayed(),
+		Local:         c.local,
+		Remote:        c.remote,
+		LastHandshake: c.session.LastHandshake(),
+		Sent:          c.sent,
+		Received:      c.received,
+	}
 }
 
 // relayed reports whether the nominated pair leads over any relay, ours or
