@@ -52,10 +52,16 @@ var fromNAT = [...]counter{
 }
 
 // answer tells the client at once that its packet was dropped, so that
-// applications do not have to wait for a time-out (N38).
+// applications do not have to wait for a time-out (N38). What may not be
+// answered does not count against the rate, and the rest costs nothing once
+// that is used up.
 func (c *Core) answer(k *client, p packet.Packet, reason counter, now time.Time) {
 	kind := answers[reason]
-	if kind == silent {
+	if kind == silent || !packet.Answerable(p) {
+		return
+	}
+	if !k.errors.take(errorRate, now) {
+		c.count(errorsSuppressed)
 		return
 	}
 	build := packet.AppendProhibited
@@ -65,11 +71,7 @@ func (c *Core) answer(k *client, p packet.Packet, reason counter, now time.Time)
 	case exhausted:
 		build = packet.AppendExhausted
 	}
-	if !k.errors.take(errorRate, now) {
-		c.count(errorsSuppressed)
-		return
-	}
-	if b, ok := build(nil, p); ok && c.paths.Control(k.peer, b, now) {
+	if b, ok := build(make([]byte, 0, packet.MaxSize), p); ok && c.paths.Control(k.peer, b, now) {
 		c.count(errorsSent)
 	}
 }

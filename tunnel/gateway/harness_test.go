@@ -46,6 +46,7 @@ type bench struct {
 	slow  bool // the test answers Configure itself
 	looks []core.Lookup
 	flows []core.Flow // all that were told
+	last  []byte      // the latest packet that the core itself sent to a client
 }
 
 // newBench returns a gateway that has joined and was configured.
@@ -94,6 +95,7 @@ func (b *bench) do(input func()) {
 		var answers []core.Result
 		for _, h := range b.out.Held {
 			b.note("to %s: %s", b.paths.owner(h.Route), describe(h.Packet))
+			b.last = h.Packet
 		}
 		for _, a := range b.out.Actions {
 			switch a := a.(type) {
@@ -409,6 +411,10 @@ func internet(n byte) wire.GatewayResource {
 
 func tcpOnly(port uint16) wire.Filter {
 	return wire.Filter{Protocol: wire.TCP, First: port, Last: port}
+}
+
+func udpOnly(port uint16) wire.Filter {
+	return wire.Filter{Protocol: wire.UDP, First: port, Last: port}
 }
 
 // proxies are the eight addresses of the n-th name, four of each family in

@@ -56,10 +56,10 @@ func AppendExhausted(dst []byte, offending Packet) (b []byte, ok bool) {
 // offending packet's family. It seems to come from the unreachable address,
 // and quotes as much as RFC 1812 §4.3.2.3 and RFC 4443 §2.4 allow.
 func appendError(dst []byte, offending Packet, code4, code6 uint8) ([]byte, bool) {
-	from, to := offending.Dst(), offending.Src()
-	if !answerable(offending) || !unicast(from) || !unicast(to) {
+	if !Answerable(offending) {
 		return dst, false
 	}
+	from, to := offending.Dst(), offending.Src()
 	proto, typ, code, limit := ICMP, uint8(3), code4, 576-headerLen4-icmpHeaderLen
 	if offending.version == 6 {
 		proto, typ, code, limit = ICMPv6, 1, code6, MaxSize-headerLen6-icmpHeaderLen
@@ -75,10 +75,11 @@ func appendError(dst []byte, offending Packet, code4, code6 uint8) ([]byte, bool
 	return dst, true
 }
 
-// answerable tells what may be answered with an error at all: neither an error
-// nor a reset, nor a fragment other than the first (spec gateway-nat.md N38).
-func answerable(p Packet) bool {
-	return !p.IsICMPError() && !p.TCPFlags().Has(RST) && !p.isLater()
+// Answerable reports whether p may be answered with an ICMP error at all: it is
+// neither an error nor a reset, nor a fragment other than the first, and both
+// of its ends are single hosts (spec gateway-nat.md N38).
+func Answerable(p Packet) bool {
+	return !p.IsICMPError() && !p.TCPFlags().Has(RST) && !p.isLater() && unicast(p.Dst()) && unicast(p.Src())
 }
 
 // unicast reports whether a can be one end of an ICMP error.
