@@ -321,8 +321,32 @@ func wake(c chan struct{}) {
 	}
 }
 
-// stats are counters of what never reached the role, or left it in vain.
+// Traffic counts packets of applications that were carried.
+type Traffic struct {
+	PacketsIn, BytesIn   uint64 // from peers to the TUN device
+	PacketsOut, BytesOut uint64 // from the TUN device to peers
+}
+
+// Traffic returns what was carried so far.
+func (e *Engine) Traffic() Traffic {
+	in, out := &e.stats.in, &e.stats.out
+	return Traffic{in.packets.Load(), in.bytes.Load(), out.packets.Load(), out.bytes.Load()}
+}
+
+type traffic struct{ packets, bytes atomic.Uint64 }
+
+func (t *traffic) add(packets, bytes int) {
+	if packets > 0 {
+		t.packets.Add(uint64(packets))
+		t.bytes.Add(uint64(bytes))
+	}
+}
+
+// stats are counters of what was carried, what never reached the role, and what
+// left it in vain.
 type stats struct {
+	in, out traffic
+
 	malformed, oversized, forged, unsendable, unwritable, busy atomic.Uint64
 }
 

@@ -93,3 +93,24 @@ func TestInspect(t *testing.T) {
 		r.finish()
 	})
 }
+
+// What was carried is counted on both ends.
+func TestTraffic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _, _ := pair(t)
+		a.device.in <- [][]byte{udpPacket(0, 0, 0)} // waits for the handshake: it is held, not carried here
+		<-b.device.out
+		a.device.in <- [][]byte{udpPacket(0, 1, 100), udpPacket(0, 2, 200)}
+		<-b.device.out
+		<-b.device.out
+		synctest.Wait()
+		if got, want := a.Traffic(), (Traffic{PacketsOut: 2, BytesOut: 356}); got != want {
+			t.Errorf("sender %+v, want %+v", got, want)
+		}
+		if got, want := b.Traffic(), (Traffic{PacketsIn: 3, BytesIn: 384}); got != want {
+			t.Errorf("receiver %+v, want %+v", got, want)
+		}
+		a.finish()
+		b.finish()
+	})
+}

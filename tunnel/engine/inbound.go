@@ -88,7 +88,7 @@ func (c *carrier) inbound(batch []arrival) {
 		}
 	}
 
-	deliver := c.writes[:0]
+	deliver, size := c.writes[:0], 0
 	c.mu.Lock()
 	now := c.c.Now()
 	for i := range batch {
@@ -99,11 +99,13 @@ func (c *carrier) inbound(batch []arrival) {
 		if p := c.role.Inbound(a.sealed.Keys, a.counter, a.plain, now); len(p) > 0 {
 			a.mark(p)
 			deliver = append(deliver, p)
+			size += len(p)
 		}
 	}
 	c.finishLocked(&c.out, false, now)
 	c.mu.Unlock()
 
+	c.stats.in.add(len(deliver), size)
 	c.write(deliver)
 	c.writes = deliver[:0]
 	c.perform()

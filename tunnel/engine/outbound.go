@@ -67,10 +67,13 @@ func (c *carrier) outbound(slots [][]byte, sizes []int, packets []packet.Packet,
 	c.mu.Unlock()
 
 	c.perform()
+	sent, size := 0, 0
 	for i, r := range routes {
 		if r.Keys != nil {
 			c.seal(r, slots[i], sizes[i], packets[i].ECN())
+			sent, size = sent+1, size+sizes[i]
 		}
 	}
+	c.stats.out.add(sent, size)
 	c.flush()
 }
