@@ -173,6 +173,9 @@ func (t *Table[V]) Sweep(now time.Time) {
 	}
 }
 
+// Len returns how many datagrams are on their way.
+func (t *Table[V]) Len() int { return len(t.by) }
+
 // Empty reports whether Sweep would find nothing to free, however late.
 func (t *Table[V]) Empty() bool { return len(t.by) == 0 && t.free == nil }
 

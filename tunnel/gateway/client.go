@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"stile/tunnel/core"
+	"stile/tunnel/fragment"
 	"stile/tunnel/id"
 	"stile/tunnel/nat"
 	"stile/tunnel/policy"
@@ -34,7 +35,8 @@ type client struct {
 	networks policy.Table                // of CIDR resources
 	internet *grant                      // nil: none
 
-	nat *nat.Table
+	nat       *nat.Table
+	fragments *fragment.Table[datagram] // nil: none are on their way
 
 	closeAt time.Time // when to say goodbye, if no grant came by then; zero: not
 	parked  time.Time // since when the client is gone; zero: it is not
@@ -211,6 +213,7 @@ func (c *Core) housekeep(now time.Time) {
 		}
 		if sweep {
 			k.nat.Sweep(func(r id.Resource) bool { return k.grants[r].valid(now) }, now)
+			c.sweepFragments(k, now)
 			c.touch(k)
 			c.collect()
 		}

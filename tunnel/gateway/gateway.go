@@ -2,9 +2,9 @@
 // says they may, for as long as it says so, and nothing else.
 //
 // A packet from a client passes inbound.go, the reply outbound.go; both ask
-// access.go who may pass and tunnel/nat which way to translate. What the
-// portal says arrives in message.go; the names that clients announce, in
-// names.go.
+// access.go who may pass and tunnel/nat which way to translate; fragments.go
+// lets the parts of a large one follow the first. What the portal says arrives in
+// message.go; the names that clients announce, in names.go.
 //
 // Sections and rules (N1…) are those of spec gateway-nat.md unless another
 // document is named.

@@ -27,7 +27,7 @@ func (c *Core) Inbound(keys *wg.Keys, counter uint64, plain []byte, now time.Tim
 	if len(plain) == 0 { // a keepalive
 		return nil
 	}
-	p, err := packet.Parse(packet.Trim(plain))
+	p, err := packet.ParseFragment(packet.Trim(plain))
 	if err != nil {
 		c.count(malformed(err))
 		return nil
@@ -42,13 +42,22 @@ func (c *Core) Inbound(keys *wg.Keys, counter uint64, plain []byte, now time.Tim
 		c.control(k, event, payload, now)
 		return nil
 	}
+	if p.IsFragment() {
+		return c.inboundFragment(k, p, now)
+	}
 	if r, reason := c.forward(k, p, now); reason != passed {
-		c.count(reason)
-		c.deny(k, r, p, outwards, reason, now)
-		c.answer(k, p, reason, now)
+		c.refuse(k, r, p, reason, now)
 		return nil
 	}
 	return p.Bytes()
+}
+
+// refuse drops a client's packet and tells whom it concerns. r is the resource
+// that might have permitted it, if there is one.
+func (c *Core) refuse(k *client, r id.Resource, p packet.Packet, reason counter, now time.Time) {
+	c.count(reason)
+	c.deny(k, r, p, outwards, reason, now)
+	c.answer(k, p, reason, now)
 }
 
 // forward passes a client's packet on, or says why not. The resource is the one

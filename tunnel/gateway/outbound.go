@@ -26,6 +26,9 @@ func (c *Core) Outbound(p packet.Packet, now time.Time) core.Route {
 		return core.Route{}
 	}
 	c.touch(k)
+	if p.IsFragment() {
+		return c.outboundFragment(k, p, now)
+	}
 	route, reason := c.deliver(k, p, now)
 	if reason != passed {
 		c.count(reason)

@@ -93,26 +93,65 @@ func Together(fragments ...[]byte) (whole []byte, id uint32, ok bool) {
 // headers, of any size, are right: that of IPv4's header and that of TCP, UDP,
 // ICMP or ICMPv6. A UDP checksum of zero is none.
 func Sound(b []byte) bool {
-	header := headerLen(b)
-	pseudo, proto := bytes.Clone(b[8:header]), byte(0)
+	if b[0]>>4 == 4 && sum(b[:header4]) != 0xffff {
+		return false
+	}
+	field := checksum(b)
+	return protocol(b) == udp && field[0]|field[1] == 0 || transportSum(b) == 0xffff
+}
+
+// WithChecksums computes the checksums of such a packet, and returns it.
+func WithChecksums(b []byte) []byte {
 	if b[0]>>4 == 4 {
-		if sum(b[:header]) != 0xffff {
-			return false
-		}
-		pseudo, proto = bytes.Clone(b[12:header]), b[9]
-	} else {
-		proto = b[6]
+		summed(b[:header4])
 	}
+	field := checksum(b)
+	field[0], field[1] = 0, 0
+	c := ^transportSum(b)
+	if c == 0 && protocol(b) == udp {
+		c = 0xffff // zero is none
+	}
+	binary.BigEndian.PutUint16(field, c)
+	return b
+}
+
+const icmp, tcp, udp = 1, 6, 17
+
+func protocol(b []byte) byte {
+	if b[0]>>4 == 4 {
+		return b[9]
+	}
+	return b[6]
+}
+
+// checksum is the transport header's.
+func checksum(b []byte) []byte {
+	at := 2 // ICMP, ICMPv6
+	switch protocol(b) {
+	case tcp:
+		at = 16
+	case udp:
+		at = 6
+	}
+	at += headerLen(b)
+	return b[at : at+2]
+}
+
+// transportSum covers the transport header, what follows it, and, but for ICMP,
+// the pseudo-header (RFC 768, RFC 8200 §8.1).
+func transportSum(b []byte) uint16 {
+	header, proto := headerLen(b), protocol(b)
 	body := b[header:]
-	if proto == 17 && body[6]|body[7] == 0 {
-		return true
+	if proto == icmp {
+		return sum(body)
 	}
-	if proto == 1 {
-		return sum(body) == 0xffff
+	pseudo := bytes.Clone(b[8:header])
+	if header == header4 {
+		pseudo = bytes.Clone(b[12:header])
 	}
 	pseudo = binary.BigEndian.AppendUint32(pseudo, uint32(len(body)))
 	pseudo = append(pseudo, 0, 0, 0, proto)
-	return sum(append(pseudo, body...)) == 0xffff
+	return sum(append(pseudo, body...))
 }
 
 // A piece is a fragment taken apart. The header is what all fragments of a
