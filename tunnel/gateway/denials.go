@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"net/netip"
-	"strings"
 	"time"
 
 	"stile/tunnel/core"
@@ -92,7 +91,7 @@ func (d *denial) add(k *client, r id.Resource, p packet.Packet, now time.Time) {
 	if f.Started.IsZero() {
 		*f = core.Flow{
 			Kind:       core.FlowDenied,
-			Reason:     strings.TrimPrefix(counterNames[d.key.reason], "dropped: "),
+			Reason:     d.key.reason.String(),
 			Inbound:    d.key.inbound,
 			Client:     k.id,
 			ClientAddr: k.addrLike(p.Version() == 4),

@@ -183,7 +183,7 @@ func TestRejectAccess(t *testing.T) {
 	b.message(wire.RejectAccess{Client: who(1), Resource: res(1)})
 	b.message(wire.RejectAccess{Client: who(1), Resource: res(7)})
 	b.message(wire.RejectAccess{Client: who(7), Resource: res(1)})
-	b.refused(1, udp(c4(1), addrA, 5000, 53), "dropped: not part of the Internet resource", "to client 1: error 3/0 10.0.0.1 → 100.64.1.1")
+	b.refused(1, udp(c4(1), addrA, 5000, 53), "dropped: not allowed", "to client 1: error 3/0 10.0.0.1 → 100.64.1.1")
 	b.passes(1, udp(c4(1), addr("8.8.8.8"), 5000, 53), addr("8.8.8.8"))
 	b.at(10)
 	b.want("something is left")

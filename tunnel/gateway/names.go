@@ -97,6 +97,7 @@ func (c *Core) assigned(k *client, a wire.AssignedIPs, now time.Time) {
 		k.resolving.by[name] = l
 		k.resolving.waiting = append(k.resolving.waiting, l)
 	}
+	c.count(announcementsTaken)
 	l.events = append(l.events, announcement{resource: a.Resource, domain: a.Domain, proxies: a.ProxyIPs})
 	c.lookups.slow = append(c.lookups.slow, slow{l, len(l.events) - 1, now.Add(staleReply)})
 	c.resolve(k)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -9,7 +10,7 @@ import (
 )
 
 // A counter is something that happened. Each packet that is dropped has
-// exactly one (N52).
+// exactly one (N52); control packets and errors that are kept back have others.
 type counter uint8
 
 const (
@@ -39,6 +40,7 @@ const (
 	dropSpoofed
 	dropUnresolved
 
+	announcementsTaken
 	announcementsDropped
 	announcementsRefused
 	authorizationsInvalid
@@ -57,16 +59,19 @@ const (
 	numCounters
 )
 
+const lastDrop = dropUnresolved
+
+// counterNames are what an operator reads. Several reasons may be one to him.
 var counterNames = [numCounters]string{
 	dropBadFlags:     "dropped: bad flags",
 	dropErrorIn:      "dropped: icmp-unmatched",
-	dropErrorOut:     "dropped: icmp-unmatched, of a client",
+	dropErrorOut:     "dropped: icmp-unmatched",
 	dropExhausted:    "dropped: exhausted",
 	dropExpired:      "dropped: expired authorization",
 	dropFamily:       "dropped: family",
 	dropFiltered:     "dropped: filtered",
 	dropFragment:     "dropped: fragment",
-	dropHost:         "dropped: not a service of this gateway",
+	dropHost:         "dropped: not allowed",
 	dropMalformed:    "dropped: malformed",
 	dropMulticast:    "dropped: multicast",
 	dropNoBinding:    "dropped: no binding",
@@ -75,13 +80,14 @@ var counterNames = [numCounters]string{
 	dropNotAllowed:   "dropped: not allowed",
 	dropNotAPeer:     "dropped: not a peer",
 	dropNotConnected: "dropped: not connected",
-	dropNotInternet:  "dropped: not part of the Internet resource",
-	dropProtocol:     "dropped: protocol cannot be translated",
+	dropNotInternet:  "dropped: not allowed",
+	dropProtocol:     "dropped: not allowed",
 	dropQuota:        "dropped: quota",
 	dropRate:         "dropped: rate",
 	dropSpoofed:      "dropped: spoofed source",
 	dropUnresolved:   "dropped: unresolved",
 
+	announcementsTaken:    "names announced",
 	announcementsDropped:  "names announced too fast",
 	announcementsRefused:  "names refused",
 	authorizationsInvalid: "authorizations ignored: invalid",
@@ -99,16 +105,48 @@ var counterNames = [numCounters]string{
 	updatesRefused:        "resource updates refused: another type",
 }
 
+// moreExactly are the reasons that a log tells apart.
+var moreExactly = map[counter]string{
+	dropErrorOut:    "icmp-unmatched, of a client",
+	dropHost:        "not a service of this gateway",
+	dropNotInternet: "not part of the Internet resource",
+	dropProtocol:    "protocol cannot be translated",
+}
+
+// dropName is the name of a reason to drop a packet, as spec N52 has it.
+func (r counter) dropName() string { return strings.TrimPrefix(counterNames[r], "dropped: ") }
+
+// String is the reason as a log tells it.
+func (r counter) String() string {
+	if text, ok := moreExactly[r]; ok {
+		return text
+	}
+	return r.dropName()
+}
+
 func (c *Core) count(what counter) { c.counts[what]++ }
+
+// Drops returns how many packets were dropped, by the names of spec N52: all of
+// them, also those of which there are none yet.
+func (c *Core) Drops() map[string]uint64 {
+	drops := make(map[string]uint64, lastDrop)
+	for r := passed + 1; r <= lastDrop; r++ {
+		drops[r.dropName()] += c.counts[r]
+	}
+	return drops
+}
 
 // Report fills r.
 func (c *Core) Report(r *core.Report, _ time.Time) {
 	*r = core.Report{PortalUp: c.portalUp, TUN: c.tun.last, Connections: c.paths.Report(nil)}
 	r.TUN.Routes = slices.Clone(r.TUN.Routes)
+	sums := make(map[string]uint64, numCounters)
 	for i, n := range c.counts {
 		if n != 0 {
-			r.Counters = append(r.Counters, core.Counter{Name: counterNames[i], Value: n})
+			sums[counterNames[i]] += n
 		}
 	}
-	slices.SortFunc(r.Counters, func(a, b core.Counter) int { return strings.Compare(a.Name, b.Name) })
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		r.Counters = append(r.Counters, core.Counter{Name: name, Value: sums[name]})
+	}
 }
