@@ -23,8 +23,9 @@ type binding struct {
 	latest   []netip.Addr // the latest answer of its family, sorted; shared and never changed
 	evidence []evidence   // what speaks against addresses (N6)
 
-	pins      []*pin  // current, and those that open sessions are pinned to
-	resting   list    // sessions that are closed or show failure: they are translated, but hold nothing (N6, N7)
+	slot      slot    // where sessions find it
+	pins      []*pin  // current, and those that warm sessions go to
+	idle      list    // sessions that hold nothing: no packet for a minute, closed (N7), or failing (N6)
 	announced instant // last
 	confirmed instant // when the name was last resolved, if it has been
 	resolved  bool
@@ -32,11 +33,36 @@ type binding struct {
 	orphan    bool
 }
 
-// A pin is a real address with the open sessions that go there, the one with
-// the latest client packet in front.
+// A slot is the place of a binding in its table; 0: none.
+type slot uint32
+
+// bindingOf returns the binding of a session, or nil if it is not translated.
+func (t *Table) bindingOf(s *Session) *binding {
+	if s.proxy == 0 {
+		return nil
+	}
+	return t.bound[s.proxy-1]
+}
+
+// bind gives a binding its slot and makes it what its address stands for.
+func (t *Table) bind(b *binding) {
+	b.idle.by = byProxy
+	t.bindings[b.addr] = b
+	if n := len(t.unbound); n > 0 {
+		b.slot = t.unbound[n-1]
+		t.unbound = t.unbound[:n-1]
+		t.bound[b.slot-1] = b
+		return
+	}
+	t.bound = append(t.bound, b)
+	b.slot = slot(len(t.bound))
+}
+
+// A pin is a real address with the open sessions that go there and sent a
+// packet within the last minute, as far as anybody looked.
 type pin struct {
 	addr netip.Addr
-	open list
+	warm list
 }
 
 // families is a set of IPv4 and IPv6.
@@ -79,8 +105,8 @@ func (t *Table) Announce(name string, r id.Resource, proxies []netip.Addr, now t
 			b = nil
 		}
 		if b == nil {
-			b = &binding{addr: p, name: name, resting: list{by: byProxy}}
-			t.bindings[p] = b
+			b = &binding{addr: p, name: name}
+			t.bind(b)
 		}
 		b.announced, b.orphan = at, false
 		if !slices.Contains(b.resources, r) {
@@ -113,8 +139,8 @@ func (t *Table) Usable(name string, proxies []netip.Addr, now time.Time) bool {
 		if b == nil || b.name != name {
 			return false
 		}
-		b.settle(at)
-		return b.current != nil || b.hasSession(at)
+		t.settle(b, at)
+		return b.current != nil || t.hasSession(b, at)
 	})
 }
 
@@ -160,7 +186,7 @@ func (t *Table) answer(name string, proxies []netip.Addr, outcome Outcome, at in
 		if len(addrs) > 0 {
 			x = addrs[(first+i)%len(addrs)]
 		}
-		b.assign(x, at)
+		t.assign(b, x, at)
 		b.latest = addrs
 	}
 }
@@ -201,17 +227,17 @@ func (t *Table) Resources(proxy netip.Addr) (resources []id.Resource, ok bool) {
 }
 
 // assign takes an answer for the address; x is invalid if there is none.
-func (b *binding) assign(x netip.Addr, at instant) {
-	b.settle(at)
+func (t *Table) assign(b *binding, x netip.Addr, at instant) {
+	t.settle(b, at)
 	b.pending, b.waiting = x, true
-	b.settle(at)
+	t.settle(b, at)
 }
 
 // settle lets the pending answer take over as soon as no session holds the
 // current address. It must run before a client packet is noted, since that
 // might hold an address whose time is over.
-func (b *binding) settle(at instant) {
-	if b == nil || !b.waiting || b.held(at) {
+func (t *Table) settle(b *binding, at instant) {
+	if !b.waiting || t.holder(b, at) != nil {
 		return
 	}
 	b.waiting = false
@@ -225,40 +251,47 @@ func (b *binding) settle(at instant) {
 	}
 }
 
-// held reports whether a session pinned to the current address, which neither
-// is closed nor shows failure, sent a packet within the last minute (N3). An
-// open session exists that long; a closed one, which holds only if the table is
-// literal, may be over.
-func (b *binding) held(at instant) bool { return b.holder(at) != nil }
-
-// holder returns the session that holds the current address, if one does.
-func (b *binding) holder(at instant) *Session {
+// holder returns a session that holds the current address: it is pinned to it,
+// neither closed nor failing, and sent a packet within the last minute (N3);
+// nil if there is none. An open session exists that long; a closed one, which
+// holds only if the table is literal, may be over.
+//
+// Sessions that are found to hold nothing go to the idle ones, where they stay
+// until their next packet. So each is looked at once for a packet that it sent.
+func (t *Table) holder(b *binding, at instant) *Session {
 	if b.current == nil {
 		return nil
 	}
-	for s := b.current.open.front; s != nil && at-s.out < instant(holdFor); s = s.links[byProxy].next {
-		if s.exists(at) {
+	for l := &b.current.warm; l.front != 0; {
+		s := t.rows.at(l.front)
+		if at-s.out < instant(holdFor) && s.exists(at) {
 			return s
 		}
+		l.remove(&t.rows, s)
+		s.marks &^= warm
+		b.idle.pushFront(&t.rows, s)
 	}
 	return nil
 }
 
 // pinTo returns the pin for a real address.
 func (b *binding) pinTo(x netip.Addr) *pin {
+	if b.current != nil && b.current.addr == x {
+		return b.current
+	}
 	for _, p := range b.pins {
 		if p.addr == x {
 			return p
 		}
 	}
-	p := &pin{addr: x, open: list{by: byProxy}}
+	p := &pin{addr: x, warm: list{by: byProxy}}
 	b.pins = append(b.pins, p)
 	return p
 }
 
 // unpin forgets a pin that is neither current nor used.
 func (b *binding) unpin(p *pin) {
-	if p == b.current || p.open.front != nil {
+	if p == b.current || p.warm.front != 0 {
 		return
 	}
 	if i := slices.Index(b.pins, p); i >= 0 {
@@ -266,55 +299,78 @@ func (b *binding) unpin(p *pin) {
 	}
 }
 
-// reopen puts a session back to its pin, in the order of its last client packet.
-func (b *binding) reopen(s *Session) {
-	s.pin = b.pinTo(s.pin.addr)
-	s.pin.open.insertAfter(s.pin.open.behind(s.out), s)
+// wake puts a session that is in no list of its binding, or among the idle
+// ones, to those that may hold its address.
+func (t *Table) wake(b *binding, s *Session) {
+	if s.links[byProxy] != (links{}) || b.idle.front == s.self {
+		b.idle.remove(&t.rows, s)
+	}
+	s.marks |= warm
+	b.pinTo(s.goesTo()).warm.pushFront(&t.rows, s)
+}
+
+// cool puts a session to the idle ones.
+func (t *Table) cool(b *binding, s *Session) {
+	if s.marks&warm == 0 {
+		return
+	}
+	t.forget(b, s)
+	s.marks &^= warm
+	b.idle.pushFront(&t.rows, s)
 }
 
 // forget takes a session off the binding.
-func (b *binding) forget(s *Session) {
-	switch {
-	case b == nil:
-	case s.resting:
-		b.resting.remove(s)
-	default:
-		s.pin.open.remove(s)
-		b.unpin(s.pin)
+func (t *Table) forget(b *binding, s *Session) {
+	if s.marks&warm == 0 {
+		b.idle.remove(&t.rows, s)
+		return
 	}
+	p := b.pinTo(s.goesTo())
+	p.warm.remove(&t.rows, s)
+	b.unpin(p)
+}
+
+// sessions yields all sessions of the binding until yield says no. The current
+// one may be removed.
+func (t *Table) sessions(b *binding, yield func(*Session) bool) bool {
+	for _, p := range append([]*pin(nil), b.pins...) {
+		if !t.all(&p.warm, yield) {
+			return false
+		}
+	}
+	return t.all(&b.idle, yield)
+}
+
+func (t *Table) all(l *list, yield func(*Session) bool) bool {
+	for next := l.front; next != 0; {
+		s := t.rows.at(next)
+		next = s.links[l.by].next
+		if !yield(s) {
+			return false
+		}
+	}
+	return true
 }
 
 // hasSession reports whether a session exists on the address.
-func (b *binding) hasSession(at instant) bool {
-	for _, p := range b.pins {
-		for s := p.open.front; s != nil; s = s.links[byProxy].next {
-			if s.exists(at) {
-				return true
-			}
-		}
-	}
-	for s := b.resting.front; s != nil; s = s.links[byProxy].next {
-		if s.exists(at) {
-			return true
-		}
-	}
-	return false
+func (t *Table) hasSession(b *binding, at instant) bool {
+	return !t.sessions(b, func(s *Session) bool { return !s.exists(at) })
 }
 
 // discard frees a proxy address and ends the sessions on it.
 func (t *Table) discard(b *binding, at instant) {
-	for b.resting.front != nil {
-		t.remove(b.resting.front, at, byName)
-	}
-	for len(b.pins) > 0 {
-		p := b.pins[0]
-		b.current = nil // so that the pin goes with its last session
-		for p.open.front != nil {
-			t.remove(p.open.front, at, byName)
-		}
-		b.unpin(p)
-	}
+	t.sessions(b, func(s *Session) bool {
+		t.remove(s, at, byName)
+		return true
+	})
+	t.unbind(b)
 	delete(t.bindings, b.addr)
+}
+
+// unbind gives the slot of a binding back, which has no sessions.
+func (t *Table) unbind(b *binding) {
+	t.bound[b.slot-1] = nil
+	t.unbound = append(t.unbound, b.slot)
 }
 
 // makeRoom frees the proxy addresses whose announcements are oldest and which
@@ -332,7 +388,7 @@ func (t *Table) makeRoom(proxies []netip.Addr, at instant) bool {
 	}
 	var idle []*binding
 	for _, b := range t.bindings {
-		if !slices.Contains(proxies, b.addr) && !b.hasSession(at) {
+		if !slices.Contains(proxies, b.addr) && !t.hasSession(b, at) {
 			idle = append(idle, b)
 		}
 	}

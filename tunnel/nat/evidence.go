@@ -50,13 +50,14 @@ func (b *binding) suspect(addr netip.Addr, port uint16, at instant) bool {
 // only a session that was begun after it ran out can set it again, for twice
 // as long.
 func (b *binding) note(s *Session, port uint16, at instant) {
-	e := b.against(s.pin.addr, port)
+	x := s.goesTo()
+	e := b.against(x, port)
 	switch {
 	case e == nil:
 		if len(b.evidence) >= maxEvidence {
 			b.dropOldest()
 		}
-		b.evidence = append(b.evidence, evidence{s.pin.addr, port, at + instant(evidenceFor), instant(evidenceFor)})
+		b.evidence = append(b.evidence, evidence{x, port, at + instant(evidenceFor), instant(evidenceFor)})
 	case s.began >= e.until:
 		e.span = min(2*e.span, instant(evidenceMost))
 		e.until = at + e.span
@@ -76,37 +77,39 @@ func (b *binding) dropOldest() {
 // acquit forgets the evidence that a packet of the session's real address
 // refutes, and how often it was right.
 func (b *binding) acquit(s *Session, flags packet.TCPFlags) {
+	x := s.goesTo()
 	answered := s.inside.proto == packet.TCP && flags.Has(packet.SYN|packet.ACK)
 	b.evidence = slices.DeleteFunc(b.evidence, func(e evidence) bool {
-		return e.addr == s.pin.addr && (e.port == 0 || answered && e.port == s.inside.port)
+		return e.addr == x && (e.port == 0 || answered && e.port == s.inside.port)
 	})
 }
 
 // choose returns where a new session goes that would go to the current
 // address: elsewhere if evidence speaks against that and not against another.
-func (b *binding) choose(port uint16, at instant) *pin {
-	if len(b.evidence) == 0 || !b.suspect(b.current.addr, port, at) {
-		return b.current
+func (b *binding) choose(port uint16, at instant) netip.Addr {
+	current := b.current.addr
+	if len(b.evidence) == 0 || !b.suspect(current, port, at) {
+		return current
 	}
-	if b.waiting && b.pending.IsValid() && b.pending != b.current.addr && !b.suspect(b.pending, port, at) {
-		return b.pinTo(b.pending)
+	if b.waiting && b.pending.IsValid() && b.pending != current && !b.suspect(b.pending, port, at) {
+		return b.pending
 	}
-	start, found := slices.BinarySearchFunc(b.latest, b.current.addr, netip.Addr.Compare)
+	start, found := slices.BinarySearchFunc(b.latest, current, netip.Addr.Compare)
 	if found {
 		start++
 	}
 	for n := range b.latest {
-		if a := b.latest[(start+n)%len(b.latest)]; a != b.current.addr && !b.suspect(a, port, at) {
-			return b.pinTo(a)
+		if a := b.latest[(start+n)%len(b.latest)]; a != current && !b.suspect(a, port, at) {
+			return a
 		}
 	}
-	return b.current
+	return current
 }
 
 // synSent counts a SYN that nobody answered yet. From the second on, the
 // session fails three seconds after the first.
 func (t *Table) synSent(s *Session, at instant) {
-	if s.proxy == nil || t.literal || s.state.has(confirmed) {
+	if s.proxy == 0 || t.literal || s.state.has(confirmed) {
 		return
 	}
 	if s.syns == 0 {
@@ -114,7 +117,7 @@ func (t *Table) synSent(s *Session, at instant) {
 	}
 	if s.syns++; s.syns == 2 {
 		s.fails = max(at, s.began+instant(synFail))
-		heap.Push(&t.failing, s)
+		heap.Push(t.failing(), s.self)
 	}
 	if s.syns > 2 {
 		s.syns = 3 // more do not matter
@@ -124,98 +127,106 @@ func (t *Table) synSent(s *Session, at instant) {
 // judge lets the sessions fail whose time to be answered is over. It must run
 // before anything is asked of a binding.
 func (t *Table) judge(at instant) {
-	for len(t.failing) > 0 && t.failing[0].fails <= at {
-		s := heap.Pop(&t.failing).(*Session)
-		s.proxy.settle(s.fails) // as things were at that moment
-		s.proxy.note(s, s.inside.port, s.fails)
-		s.failed = true
-		s.proxy.suspend(s)
-		s.proxy.settle(s.fails)
+	for len(t.awaited) > 0 {
+		s := t.rows.at(t.awaited[0])
+		if s.fails > at {
+			return
+		}
+		heap.Pop(t.failing())
+		t.fail(t.bindingOf(s), s, s.inside.port, s.fails)
 	}
+}
+
+// fail lets a session show failure at a moment: from then on it holds nothing.
+func (t *Table) fail(b *binding, s *Session, port uint16, at instant) {
+	t.settle(b, at) // as things were
+	b.note(s, port, at)
+	s.marks |= failed
+	t.suspend(b, s)
+	t.settle(b, at)
 }
 
 // unreachable takes an error that says so about a session's real address.
 // Until the next packet comes in, the session does not hold (N6 b).
 func (t *Table) unreachable(s *Session, at instant) {
-	if s.proxy == nil || t.literal {
+	if s.proxy == 0 || t.literal {
 		return
 	}
 	t.judge(at)
-	s.proxy.settle(at)
-	s.proxy.note(s, 0, at)
-	s.failed = true
-	s.proxy.suspend(s)
-	s.proxy.settle(at)
+	t.fail(t.bindingOf(s), s, 0, at)
 }
 
 // answered takes a packet from a session's real address, before the session
 // does: it was no ICMP error.
-func (t *Table) answered(s *Session, flags packet.TCPFlags, at instant) {
-	if s.proxy == nil || t.literal {
+func (t *Table) answered(b *binding, s *Session, flags packet.TCPFlags, at instant) {
+	if t.literal {
 		return
 	}
 	t.pardon(s)
 	refused := s.inside.proto == packet.TCP && flags.Has(packet.RST) && !s.state.has(confirmed) && !s.state.has(spoke)
-	if len(s.proxy.evidence) > 0 {
-		s.proxy.acquit(s, flags)
+	if len(b.evidence) > 0 {
+		b.acquit(s, flags)
 	}
 	if refused {
-		s.proxy.note(s, s.inside.port, at)
+		b.note(s, s.inside.port, at)
 	}
-	s.failed = false
-	s.proxy.resume(s)
+	if s.marks&failed != 0 {
+		s.marks &^= failed
+		t.resume(b, s)
+	}
 }
 
 // pardon takes a session off those that are about to fail.
 func (t *Table) pardon(s *Session) {
 	if s.fails != 0 {
 		if s.place > 0 {
-			heap.Remove(&t.failing, s.place-1)
+			heap.Remove(t.failing(), int(s.place)-1)
 		}
 		s.fails = 0
 	}
 }
 
-// suspend lets a failing session hold nothing.
-func (b *binding) suspend(s *Session) {
-	if s.resting {
-		return
-	}
-	s.pin.open.remove(s)
-	b.resting.pushFront(s)
-	s.resting = true
-	b.unpin(s.pin)
+// suspend lets a closed or failing session hold nothing.
+func (t *Table) suspend(b *binding, s *Session) {
+	t.cool(b, s)
+	s.marks |= resting
 }
 
 // resume lets it hold again, as long as its last client packet allows.
-func (b *binding) resume(s *Session) {
-	if !s.resting || s.failed || s.state.isClosed() {
+func (t *Table) resume(b *binding, s *Session) {
+	if s.marks&resting == 0 || s.marks&failed != 0 || s.state.isClosed() {
 		return
 	}
-	b.resting.remove(s)
-	s.resting = false
-	b.reopen(s)
+	s.marks &^= resting
+	t.wake(b, s)
 }
 
-// failures is a heap of sessions by when they fail. Each knows its place in it,
-// counted from 1.
-type failures []*Session
+// failing is the heap of a table's sessions by when they fail. Each knows its
+// place in it, counted from 1.
+func (t *Table) failing() *failures { return (*failures)(t) }
 
-func (f failures) Len() int           { return len(f) }
-func (f failures) Less(i, j int) bool { return f[i].fails < f[j].fails }
-func (f failures) Swap(i, j int) {
-	f[i], f[j] = f[j], f[i]
-	f[i].place, f[j].place = i+1, j+1
+type failures Table
+
+func (f *failures) Len() int { return len(f.awaited) }
+
+func (f *failures) Less(i, j int) bool {
+	return f.rows.at(f.awaited[i]).fails < f.rows.at(f.awaited[j]).fails
 }
-func (f *failures) Push(s any) {
-	*f = append(*f, s.(*Session))
-	s.(*Session).place = len(*f)
+
+func (f *failures) Swap(i, j int) {
+	f.awaited[i], f.awaited[j] = f.awaited[j], f.awaited[i]
+	f.rows.at(f.awaited[i]).place, f.rows.at(f.awaited[j]).place = uint32(i+1), uint32(j+1)
 }
+
+func (f *failures) Push(r any) {
+	f.awaited = append(f.awaited, r.(ref))
+	f.rows.at(r.(ref)).place = uint32(len(f.awaited))
+}
+
 func (f *failures) Pop() any {
-	last := len(*f) - 1
-	s := (*f)[last]
-	(*f)[last] = nil
-	*f = (*f)[:last]
-	s.place = 0
-	return s
+	last := len(f.awaited) - 1
+	r := f.awaited[last]
+	f.awaited = f.awaited[:last]
+	f.rows.at(r).place = 0
+	return r
 }

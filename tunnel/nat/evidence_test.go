@@ -213,7 +213,7 @@ func TestN06EvidenceIsBounded(t *testing.T) {
 	}
 	w.at(seconds(100))
 	w.Out(parse(w, syns(30000, 443)), w.now)
-	if len(w.failing) != 0 {
-		t.Errorf("%d sessions are still waited for", len(w.failing))
+	if len(w.awaited) != 0 {
+		t.Errorf("%d sessions are still waited for", len(w.awaited))
 	}
 }

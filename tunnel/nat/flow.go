@@ -120,10 +120,8 @@ func (t *Table) Flows(now time.Time) func(yield func(Flow) bool) {
 	at := t.at(now)
 	return func(yield func(Flow) bool) {
 		for c := range t.classes {
-			for s := t.classes[c].front; s != nil && s.exists(at); s = s.links[byDeadline].next {
-				if !yield(t.flow(s)) {
-					return
-				}
+			if !t.all(&t.classes[c], func(s *Session) bool { return !s.exists(at) || yield(t.flow(s)) }) {
+				return
 			}
 		}
 	}
@@ -144,9 +142,9 @@ func (t *Table) flow(s *Session) Flow {
 	f := Flow{
 		Proto:      s.inside.proto,
 		Client:     s.inside.id,
-		Outside:    s.outside.id,
+		Outside:    s.mapped,
 		Proxy:      s.inside.address(),
-		Real:       s.outside.address(),
+		Real:       s.goesTo(),
 		Port:       s.port,
 		Resource:   s.resource,
 		Opened:     s.state.has(hostOpened),
@@ -160,8 +158,8 @@ func (t *Table) flow(s *Session) Flow {
 		BytesIn:    s.received.bytes,
 		State:      stateNames[s.class],
 	}
-	if s.proxy != nil {
-		f.Name = s.proxy.name
+	if b := t.bindingOf(s); b != nil {
+		f.Name = b.name
 	}
 	return f
 }
@@ -206,7 +204,7 @@ func (t *Table) Bindings(now time.Time) func(yield func(Binding) bool) {
 		at := t.at(now)
 		t.judge(at)
 		for _, b := range t.bindings {
-			b.settle(at)
+			t.settle(b, at)
 			if !yield(t.binding(b, at)) {
 				return
 			}
@@ -228,7 +226,7 @@ func (t *Table) binding(b *binding, at instant) Binding {
 	if b.waiting {
 		v.Pending = b.pending
 	}
-	if s := b.holder(at); s != nil {
+	if s := t.latest(b, at); s != nil {
 		v.Held, v.Holder, v.HeldUntil = true, t.flow(s), t.time(s.out+instant(holdFor))
 	}
 	for _, e := range b.evidence {
@@ -237,4 +235,19 @@ func (t *Table) binding(b *binding, at instant) Binding {
 		}
 	}
 	return v
+}
+
+// latest is holder without a change, at a time that may be yet to come; of
+// several, it is the session with the latest packet.
+func (t *Table) latest(b *binding, at instant) (last *Session) {
+	if b.current == nil {
+		return nil
+	}
+	t.all(&b.current.warm, func(s *Session) bool {
+		if at-s.out < instant(holdFor) && s.exists(at) && (last == nil || s.out > last.out) {
+			last = s
+		}
+		return true
+	})
+	return last
 }

@@ -125,7 +125,7 @@ func TestClearLeavesNothing(t *testing.T) {
 	w.Clear(w.now)
 	w.dropped(tcp(addrA, client4, 443, 5000, ack))
 	w.out(tcp(client4, p4(foo, 0), 5000, 443, ack), NoBinding)
-	if w.Len()+len(w.bindings)+len(w.failing)+len(w.past.outside) != 0 {
+	if w.Len()+len(w.bindings)+len(w.awaited)+len(w.past.outside) != 0 {
 		t.Error("something is left")
 	}
 }

@@ -20,7 +20,7 @@ func (t *Table) MatchError(p packet.Packet, now time.Time) *Session {
 	if !ok {
 		return nil
 	}
-	s := t.find(t.outside, k, t.at(now))
+	s := t.alive(t.byOutside(&k), t.at(now))
 	if s == nil || k.isEcho() && request == s.state.has(hostOpened) {
 		return nil
 	}
@@ -39,8 +39,8 @@ func (t *Table) InError(s *Session, p packet.Packet, source netip.Addr, now time
 	if outOfReach(p) {
 		t.unreachable(s, t.at(now))
 	}
-	if s.pin != nil {
-		source = s.proxy.addr
+	if s.proxy != 0 {
+		source = s.inside.address()
 		q.SetDst(source)
 	}
 	if s.inside.isEcho() {
@@ -73,7 +73,7 @@ func (t *Table) MatchErrorOut(p packet.Packet, now time.Time) *Session {
 	if !ok {
 		return nil
 	}
-	s := t.find(t.inside, k, t.at(now))
+	s := t.alive(t.byInside(&k), t.at(now))
 	if s == nil || k.isEcho() && request != s.state.has(hostOpened) {
 		return nil
 	}
@@ -87,14 +87,14 @@ func (t *Table) OutError(s *Session, p packet.Packet) {
 	if !ok {
 		return
 	}
-	if s.pin != nil {
-		q.SetSrc(s.pin.addr)
-		p.SetDst(s.pin.addr)
+	if s.proxy != 0 {
+		q.SetSrc(s.goesTo())
+		p.SetDst(s.goesTo())
 	}
 	if s.inside.isEcho() {
-		q.SetEchoID(s.outside.id)
+		q.SetEchoID(s.mapped)
 	} else {
-		q.SetDstPort(s.outside.id)
+		q.SetDstPort(s.mapped)
 	}
 	p.Resum()
 }
@@ -109,7 +109,7 @@ func (t *Table) quotedKey(q packet.Quote, far netip.Addr, id, port uint16) (k ke
 		k.id, k.port = id, port
 	case packet.UDP:
 		k.id = id
-		if t.isHost(far) {
+		if t.isHost(&k.addr) {
 			k.port = port
 		}
 	case packet.ICMP, packet.ICMPv6:

@@ -15,7 +15,7 @@ func (t *Table) Match(p packet.Packet, now time.Time) *Session {
 	if !ok {
 		return nil
 	}
-	s := t.find(t.outside, k, t.at(now))
+	s := t.alive(t.byOutside(&k), t.at(now))
 	if s == nil || request != s.state.has(hostOpened) && k.isEcho() {
 		return nil
 	}
@@ -27,10 +27,10 @@ func (t *Table) Match(p packet.Packet, now time.Time) *Session {
 func (t *Table) In(s *Session, p packet.Packet, now time.Time) {
 	t.touchIn(s, p.TCPFlags(), t.at(now))
 	s.received.add(p)
-	if s.pin != nil {
-		p.SetSrc(s.proxy.addr)
+	if s.proxy != 0 {
+		p.SetSrc16(s.inside.addr)
 	}
-	if s.outside.id == s.inside.id {
+	if s.mapped == s.inside.id {
 		return
 	}
 	if s.inside.isEcho() {
@@ -51,16 +51,17 @@ func (t *Table) Accept(p packet.Packet, now time.Time) Verdict {
 		return NoSession
 	case k.proto == packet.TCP && (impossible(p.TCPFlags()) || !starts(p.TCPFlags())):
 		return BadFlags
-	case t.find(t.inside, k, at) != nil || !t.free(k, at):
+	case t.alive(t.byInside(&k), at) != nil || !t.free(k, at):
 		return Exhausted
 	case !t.room(at):
 		return Full
 	}
-	s := &Session{inside: k, outside: k, out: at, any: at, started: at, state: hostOpened, port: p.SrcPort()}
+	s := &Session{inside: k, out: at, any: at, started: at, state: hostOpened, port: p.SrcPort()}
 	if k.proto == packet.TCP && p.TCPFlags().Has(packet.FIN) {
 		s.state |= finIn
 	}
-	t.add(s)
+	s.setOutside(k)
+	s = t.add(s)
 	s.received.add(p)
 	t.event(Started, s, 0, at)
 	return Forward

@@ -93,7 +93,7 @@ func TestN09DeadlinesOfOtherProtocols(t *testing.T) {
 				w.at(seconds(10))
 				w.comes(test.answer, addrC)
 			}
-			s := w.inside[firstKey(w.Table)]
+			s := w.rows.at(1)
 			end := w.now.Add(test.life)
 			if !s.exists(w.Table.at(end.Add(-time.Millisecond))) || s.exists(w.Table.at(end)) {
 				t.Errorf("deadline %v, want %v after the last packet", time.Duration(s.deadline()), test.life)
@@ -149,7 +149,7 @@ func TestN11ErrorsChangeNothing(t *testing.T) {
 			t.Fatal("invalid checksum")
 		}
 	}
-	s := w.inside[firstKey(w.Table)]
+	s := w.rows.at(1)
 	if s.state.has(confirmed) || s.deadline() != instant(time.Minute) {
 		t.Errorf("state %b, deadline %v", s.state, time.Duration(s.deadline()))
 	}
@@ -344,13 +344,6 @@ func TestN15ReopenedSessionKeepsItsPlace(t *testing.T) {
 	w.answer("foo", foo, addrB)
 	w.at(seconds(109.999))
 	w.goes(udp(client4, p4(foo, 0), 6001, 53), addrA)
-}
-
-func firstKey(t *Table) key {
-	for k := range t.inside {
-		return k
-	}
-	return key{}
 }
 
 func clone(b []byte) []byte { return append([]byte(nil), b...) }

@@ -561,8 +561,13 @@ func (tr *trial) advance() {
 	tr.model.settle()
 	swept := tr.tables[1]
 	swept.Sweep(func(id.Resource) bool { return true }, to)
-	if swept.Len() != len(tr.model.sessions) {
-		tr.fatalf("%d rows after sweeping, want %d", swept.Len(), len(tr.model.sessions))
+	for c := range swept.classes {
+		swept.all(&swept.classes[c], func(s *Session) bool {
+			if over := swept.at(to) - s.deadline(); over >= grain {
+				tr.fatalf("swept, but %+v is over since %v", s, time.Duration(over))
+			}
+			return true
+		})
 	}
 }
 
@@ -672,7 +677,7 @@ func (tr *trial) evict() {
 	gone := 0
 	for _, s := range tr.model.victims {
 		k := key{addr: s.p.As16(), id: s.id, port: s.port, proto: s.proto, v6: s.p.Is6()}
-		if tr.tables[0].inside[k] == nil {
+		if tr.tables[0].byInside(&k) == nil {
 			tr.model.remember(s, tr.model.now, true)
 			s.discarded = true
 			gone++
@@ -785,17 +790,15 @@ func (tr *trial) flags(usual packet.TCPFlags) packet.TCPFlags {
 func (tr *trial) check() {
 	for i, table := range tr.tables {
 		table.judge(table.at(tr.model.now))
-		live := 0
-		for k, s := range table.inside {
-			if table.outside[s.outside] != s || s.inside != k {
-				tr.fatalf("table %d: not a bijection", i)
-			}
-			if s.exists(table.at(tr.model.now)) {
-				live++
-			}
+		if err := sound(table); err != nil {
+			tr.fatalf("table %d: %v", i, err)
 		}
-		if live != len(tr.model.sessions) || len(table.inside) != len(table.outside) {
-			tr.fatalf("table %d: %d of %d sessions, want %d", i, live, len(table.inside), len(tr.model.sessions))
+		live := 0
+		for range table.Flows(tr.model.now) {
+			live++
+		}
+		if live != len(tr.model.sessions) {
+			tr.fatalf("table %d: %d of %d sessions, want %d", i, live, table.Len(), len(tr.model.sessions))
 		}
 		for a, b := range tr.model.proxies {
 			got := table.bindings[a]
@@ -803,7 +806,7 @@ func (tr *trial) check() {
 			if got.current != nil {
 				cur = got.current.addr
 			}
-			if got.waiting && !got.held(table.at(tr.model.now)) { // the table settles when it must, not before
+			if got.waiting && table.holder(got, table.at(tr.model.now)) == nil { // the table settles when it must, not before
 				cur = got.pending
 			} else if got.waiting != b.waiting || got.waiting && got.pending != b.next {
 				tr.fatalf("table %d: %v waits for %v, want %+v", i, a, got.pending, b)
@@ -813,7 +816,7 @@ func (tr *trial) check() {
 			}
 			used := 0
 			for _, p := range got.pins {
-				if p.open.front != nil || p == got.current {
+				if p.warm.front != 0 || p == got.current {
 					used++
 				}
 			}

@@ -73,16 +73,23 @@ type Table struct {
 	flows       bool
 	spread      uint64
 	pace        pace
-	start       time.Time     // instants count from here
-	host        [2]netip.Addr // the gateway's own tunnel addresses
+	start       time.Time   // instants count from here
+	now         time.Time   // the latest that was told
+	nowAt       instant     // the same
+	host        [2][16]byte // the gateway's own tunnel addresses, IPv4 in mapped form
 
-	inside, outside map[key]*Session
-	classes         [numClasses]list // every session is in one, latest base time first
+	rows            rows
+	hasher          hasher
+	inside, outside index
+	classes         [numClasses]list // every session is in one, latest base first; a grain more or less unless exact
+	exact           bool             // there was no room lately
 	opening         list             // sessions that are unconfirmed or shake hands, latest client packet first
 	bindings        map[netip.Addr]*binding
-	past            past     // sessions that have ended
-	failing         failures // sessions that will fail if nobody answers
-	collectAt       instant  // when to look for bindings nobody needs
+	bound           []*binding // by slot
+	unbound         []slot     // free ones
+	past            past       // sessions that have ended
+	awaited         []ref      // those that will fail if nobody answers (failing)
+	collectAt       instant    // when to look for bindings nobody needs
 	events          []Event
 	lostEvents      uint64
 }
@@ -95,7 +102,7 @@ func New(c Config, now time.Time) *Table {
 	if c.MaxSessions == 0 {
 		c.MaxSessions = maxSessions
 	}
-	t := &Table{
+	return &Table{
 		rng:         c.Rand,
 		maxSessions: c.MaxSessions,
 		literal:     c.Literal,
@@ -103,29 +110,36 @@ func New(c Config, now time.Time) *Table {
 		spread:      c.Spread,
 		pace:        newPace(c.NewPerSecond, c.Burst),
 		start:       now,
-		inside:      make(map[key]*Session),
-		outside:     make(map[key]*Session),
+		hasher:      hasher{c.Rand.Uint64(), c.Rand.Uint64()},
+		opening:     list{by: byOpening},
 		bindings:    make(map[netip.Addr]*binding),
-		past:        past{outside: make(map[key]former), inside: make(map[key]key)},
 	}
-	t.opening.by = byOpening
-	for c := range t.classes {
-		t.classes[c].by = byDeadline
-	}
-	return t
 }
 
 // SetHost tells the gateway's own tunnel addresses. With them, the far port is
 // part of a UDP session, too: a client that may use one service of the host,
 // or answer one, must not reach others (N45).
-func (t *Table) SetHost(v4, v6 netip.Addr) { t.host = [2]netip.Addr{v4, v6} }
+func (t *Table) SetHost(v4, v6 netip.Addr) {
+	t.host = [2][16]byte{}
+	for i, a := range []netip.Addr{v4, v6} {
+		if a.IsValid() {
+			t.host[i] = a.As16()
+		}
+	}
+}
 
-func (t *Table) isHost(a netip.Addr) bool { return a == t.host[0] || a == t.host[1] }
+func (t *Table) isHost(a *[16]byte) bool { return *a == t.host[0] || *a == t.host[1] }
 
-func (t *Table) at(now time.Time) instant { return instant(now.Sub(t.start)) }
+// at is asked for the same time again and again while a batch is worked on.
+func (t *Table) at(now time.Time) instant {
+	if now != t.now {
+		t.now, t.nowAt = now, instant(now.Sub(t.start))
+	}
+	return t.nowAt
+}
 
 // Len returns the number of rows, among them some whose time is over.
-func (t *Table) Len() int { return len(t.inside) }
+func (t *Table) Len() int { return t.inside.n }
 
 // A Verdict says what became of a packet.
 type Verdict uint8
@@ -175,14 +189,13 @@ func (k key) hasID() bool {
 // whether it may start a session: it is no echo reply. ok is false for ICMP
 // other than echo.
 func (t *Table) outboundKey(p packet.Packet) (k key, request, ok bool) {
-	dst := p.Dst()
-	k = key{addr: dst.As16(), proto: p.Proto(), v6: p.Version() == 6}
+	k = key{addr: p.Dst16(), proto: p.Proto(), v6: p.Version() == 6}
 	switch k.proto {
 	case packet.TCP:
 		k.id, k.port = p.SrcPort(), p.DstPort()
 	case packet.UDP:
 		k.id = p.SrcPort()
-		if t.isHost(dst) {
+		if t.isHost(&k.addr) {
 			k.port = p.DstPort()
 		}
 	case packet.ICMP, packet.ICMPv6:
@@ -195,14 +208,13 @@ func (t *Table) outboundKey(p packet.Packet) (k key, request, ok bool) {
 // inboundKey is the outside key of a packet to a client. request is true for
 // an echo request, which no session of the client's own lets in.
 func (t *Table) inboundKey(p packet.Packet) (k key, request, ok bool) {
-	src := p.Src()
-	k = key{addr: src.As16(), proto: p.Proto(), v6: p.Version() == 6}
+	k = key{addr: p.Src16(), proto: p.Proto(), v6: p.Version() == 6}
 	switch k.proto {
 	case packet.TCP:
 		k.id, k.port = p.DstPort(), p.SrcPort()
 	case packet.UDP:
 		k.id = p.DstPort()
-		if t.isHost(src) {
+		if t.isHost(&k.addr) {
 			k.port = p.SrcPort()
 		}
 	case packet.ICMP, packet.ICMPv6:

@@ -25,19 +25,18 @@ func (t *Table) OutFor(r id.Resource, p packet.Packet, now time.Time) Verdict {
 	if k.proto == packet.TCP && impossible(flags) {
 		return BadFlags
 	}
-	s := t.find(t.inside, k, at)
+	s := t.alive(t.byInside(&k), at)
 	restart := s != nil && s.restarts(flags, at)
 	if restart {
 		t.remove(s, at, byRestart)
-		s = nil
 	}
-	if s == nil {
-		var v Verdict
-		if s, v = t.open(p, k, request, restart, at); v != Forward {
+	if s == nil || restart {
+		n, v := t.open(p, k, request, restart, at)
+		if v != Forward {
 			return v
 		}
-		s.resource, s.port = r, p.DstPort()
-		t.touchNew(s, flags, at)
+		n.resource, n.port = r, p.DstPort()
+		s = t.begin(&n, flags, at)
 		s.sent.add(p)
 		t.event(Started, s, 0, at)
 	} else {
@@ -51,12 +50,12 @@ func (t *Table) OutFor(r id.Resource, p packet.Packet, now time.Time) Verdict {
 // Has reports whether a packet from the client belongs to an existing session.
 func (t *Table) Has(p packet.Packet, now time.Time) bool {
 	k, _, ok := t.outboundKey(p)
-	return ok && t.find(t.inside, k, t.at(now)) != nil
+	return ok && t.alive(t.byInside(&k), t.at(now)) != nil
 }
 
-// find looks a session up and removes it if its time is over.
-func (t *Table) find(side map[key]*Session, k key, at instant) *Session {
-	s := side[k]
+// alive returns a session that was looked up, or nil if its time is over; then
+// it is removed.
+func (t *Table) alive(s *Session, at instant) *Session {
 	if s == nil || s.exists(at) {
 		return s
 	}
@@ -89,58 +88,57 @@ func (s *Session) restarts(f packet.TCPFlags, at instant) bool {
 // open makes a session for the inside key of a client's packet. It is not in
 // the table yet. One that takes the place of another on the same key, which a
 // restart or a revival does, is not counted as new (N49).
-func (t *Table) open(p packet.Packet, k key, request, restart bool, at instant) (*Session, Verdict) {
+func (t *Table) open(p packet.Packet, k key, request, restart bool, at instant) (s Session, v Verdict) {
 	switch {
 	case !request:
-		return nil, NoSession
+		return s, NoSession
 	case k.proto == packet.TCP && !starts(p.TCPFlags()):
-		return nil, BadFlags
+		return s, BadFlags
 	}
-	s := &Session{inside: k, outside: k}
+	s.inside = k
+	outside := k
 	again, revived := t.revival(p, k, t.bindings[p.Dst()], at)
 	if dst := p.Dst(); policy.IsProxy(dst) {
 		b, ok := t.bindings[dst]
 		switch {
 		case !ok:
-			return nil, NoBinding
+			return s, NoBinding
 		case !k.hasID():
-			return nil, NotAllowed
+			return s, NotAllowed
 		}
-		b.settle(at)
+		t.settle(b, at)
 		revived = revived && (k.proto == packet.TCP || b.current != nil && b.current.addr == again.address())
 		switch {
 		case revived:
-			s.proxy, s.pin = b, b.pinTo(again.address())
 		case b.current != nil:
-			s.proxy, s.pin = b, b.choose(k.port, at)
+			outside.addr = b.choose(k.port, at).As16()
 		case b.answered&^familyOf(dst) != 0:
-			return nil, NoFamily
+			return s, NoFamily
 		default:
-			return nil, Unresolved
+			return s, Unresolved
 		}
-		s.outside.addr = s.pin.addr.As16()
+		s.proxy = b.slot
 	}
 	if revived {
-		s.outside = again
+		outside = again
 	}
-	if v := t.admit(s, restart, revived, at); v != Forward {
-		if s.proxy != nil {
-			s.proxy.unpin(s.pin)
-		}
-		return nil, v
+	if v := t.admit(&outside, k, restart, revived, at); v != Forward {
+		return s, v
 	}
+	s.setOutside(outside)
 	return s, Forward
 }
 
-// admit finds room and an outside id for a new session.
-func (t *Table) admit(s *Session, restart, revived bool, at instant) Verdict {
+// admit finds room and an outside id for a new session; outside has the one
+// that it would like.
+func (t *Table) admit(outside *key, inside key, restart, revived bool, at instant) Verdict {
 	fresh := !restart && !revived
 	switch {
 	case fresh && !t.pace.allows(at):
 		return TooFast
 	case !t.room(at):
 		return Full
-	case !revived && !t.allocate(&s.outside, s.inside, at):
+	case !revived && !t.allocate(outside, inside, at):
 		return Exhausted
 	}
 	if fresh {
@@ -149,28 +147,29 @@ func (t *Table) admit(s *Session, restart, revived bool, at instant) Verdict {
 	return Forward
 }
 
-// touchNew puts a session into the table with the packet that starts it.
-func (t *Table) touchNew(s *Session, flags packet.TCPFlags, at instant) {
-	s.out, s.any, s.began, s.started = at, at, at, at
-	if s.inside.proto == packet.TCP {
-		s.state = s.state.afterOut(flags)
-		if flags.Has(packet.SYN) && !flags.Has(packet.ACK) {
-			t.synSent(s, at)
-		}
+// begin puts a session into the table with the packet that starts it.
+func (t *Table) begin(n *Session, flags packet.TCPFlags, at instant) *Session {
+	n.out, n.any, n.began, n.started = at, at, at, at
+	if n.inside.proto == packet.TCP {
+		n.state = n.state.afterOut(flags)
 	}
-	t.add(s)
+	s := t.add(n)
+	if s.inside.proto == packet.TCP && flags.Has(packet.SYN) && !flags.Has(packet.ACK) {
+		t.synSent(s, at)
+	}
+	return s
 }
 
 func (s *Session) rewriteOut(p packet.Packet) {
-	if s.pin != nil {
-		p.SetDst(s.pin.addr)
+	if s.proxy != 0 {
+		p.SetDst16(s.real)
 	}
-	if s.outside.id == s.inside.id {
+	if s.mapped == s.inside.id {
 		return
 	}
 	if s.inside.isEcho() {
-		p.SetEchoID(s.outside.id)
+		p.SetEchoID(s.mapped)
 	} else {
-		p.SetSrcPort(s.outside.id)
+		p.SetSrcPort(s.mapped)
 	}
 }

@@ -8,18 +8,19 @@ import (
 // FlowsFrom yields at most limit of the sessions that exist, and returns the
 // cursor from which to go on; 0: these were the last. The first cursor is 0. It
 // is for those who may not keep the table busy for long: between two calls
-// anything may happen. A session may then be missing, or come twice.
+// anything may happen. A session that lasts comes once.
 func (t *Table) FlowsFrom(cursor uint32, limit int, now time.Time, yield func(Flow)) (next uint32) {
-	at := uint32(0)
-	for f := range t.Flows(now) {
-		if at++; at <= cursor {
+	at := t.at(now)
+	for r := ref(cursor) + 1; r <= t.rows.used; r++ {
+		s := t.rows.at(r)
+		if s.self == 0 || !s.exists(at) {
 			continue
 		}
 		if limit == 0 {
-			return at - 1
+			return uint32(r - 1)
 		}
 		limit--
-		yield(f)
+		yield(t.flow(s))
 	}
 	return 0
 }

@@ -47,8 +47,12 @@ func (t *Table) remember(s *Session, at instant, why end) {
 	if old, known := t.past.inside[s.inside]; known {
 		t.forgetPast(old)
 	}
-	t.past.outside[s.outside] = former{s.inside, at + instant(quarantineFor), why <= byEviction && !s.state.isClosed(), s.proxy}
-	t.past.inside[s.inside] = s.outside
+	if t.past.outside == nil {
+		t.past.outside, t.past.inside = make(map[key]former), make(map[key]key)
+	}
+	outside := s.outside()
+	t.past.outside[outside] = former{s.inside, at + instant(quarantineFor), why <= byEviction && !s.state.isClosed(), t.bindingOf(s)}
+	t.past.inside[s.inside] = outside
 }
 
 // An end is why a session ends.
@@ -89,7 +93,7 @@ func (t *Table) revival(p packet.Packet, k key, b *binding, at instant) (outside
 	flags := p.TCPFlags()
 	ok = f.revive && at < f.until && f.inside == k && f.proxy == b &&
 		(k.proto != packet.TCP || flags.Has(packet.ACK) && flags&(packet.SYN|packet.RST) == 0)
-	return outside, ok && t.find(t.outside, outside, at) == nil
+	return outside, ok && t.alive(t.byOutside(&outside), at) == nil
 }
 
 // sweepPast forgets what is over, now and then.

@@ -145,7 +145,7 @@ func TestN31BetterARestingPortThanNone(t *testing.T) {
 	w := newWorld(t)
 	w.announce("foo", foo, addrA)
 	w.announce("bar", bar, addrA)
-	w.past.outside = map[key]former{}
+	w.past.outside, w.past.inside = map[key]former{}, map[key]key{}
 	k := key{addr: addrA.As16(), proto: 17}
 	for port := 1; port <= 65535; port++ {
 		k.id = uint16(port)

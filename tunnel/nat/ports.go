@@ -86,4 +86,4 @@ func take(k *key, id uint16, free func(key) bool) bool {
 }
 
 // free reports whether no session has the outside key.
-func (t *Table) free(k key, at instant) bool { return t.find(t.outside, k, at) == nil }
+func (t *Table) free(k key, at instant) bool { return t.alive(t.byOutside(&k), at) == nil }

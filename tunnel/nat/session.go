@@ -9,32 +9,51 @@ import (
 )
 
 // A Session is one row of the table: a flow of the client, pinned to the
-// address it started with (N1).
+// address it started with (N1). What each packet touches comes first: one line
+// of the cache that finds the session, and the next, where it is counted.
 type Session struct {
-	inside, outside key
-	proxy           *binding // nil: the flow is not translated
-	pin             *pin     // where proxied packets go; nil if proxy is
-	links           [numLists]links
+	inside   key
+	real     [16]byte // where it goes, IPv4 in mapped form (N1)
+	mapped   uint16   // the client's port or echo identifier as the resource sees it
+	state    state
+	class    class
+	marks    marks
+	syns     uint8   // without an answer, as far as they matter
+	out, any instant // last client packet; last packet that was no ICMP error
 
-	out    instant // last client packet
-	any    instant // last packet that was no ICMP error
-	closed instant // when it became closed, if it is
-	began  instant // when it sent its first packet
-	fails  instant // when it fails if nobody answers; 0: it does not
-	place  int     // in the table's failures, from 1
-
-	started        instant     // when it entered the table
-	resource       id.Resource // that let the first packet through, if known
 	sent, received traffic
+	listed         instant // what its class went by when it was put into its place there
+	started        instant // when it entered the table
+	self           ref
+	proxy          slot   // of its binding; 0: the flow is not translated
+	place          uint32 // in the table's heap of those that may fail, from 1
 	port           uint16 // the resource's in the first packet
 
-	state state
-	class class
-	syns  uint8 // without an answer, as far as they matter
-
-	failed  bool // it shows failure (N6)
-	resting bool // it is in its binding's list of those that hold nothing: it is closed, or has failed
+	links    [numLists]links
+	closed   instant     // when it became closed, if it is
+	began    instant     // when it sent its first packet
+	fails    instant     // when it fails if nobody answers; 0: it does not
+	resource id.Resource // that let the first packet through, if known
 }
+
+// marks say where a session stands with its binding.
+type marks uint8
+
+const (
+	failed  marks = 1 << iota // it shows failure (N6)
+	resting                   // it holds nothing: it is closed, or has failed
+	warm                      // it is in the list of its pin, not among the binding's idle ones
+)
+
+// outside is the session's key on the resource's side.
+func (s *Session) outside() key {
+	return key{addr: s.real, id: s.mapped, port: s.inside.port, proto: s.inside.proto, v6: s.inside.v6}
+}
+
+func (s *Session) setOutside(k key) { s.real, s.mapped = k.addr, k.id }
+
+// goesTo is where its packets go.
+func (s *Session) goesTo() netip.Addr { return s.outside().address() }
 
 // state is what was seen of a session.
 type state uint8
@@ -85,15 +104,17 @@ var lifetimes = [numClasses]time.Duration{
 }
 
 // deadline is when the session ends: at this instant it is over (N9).
-func (s *Session) deadline() instant {
-	base := s.any
+func (s *Session) deadline() instant { return s.base() + instant(lifetimes[s.class]) }
+
+// base is what the lifetime of the session's class counts from.
+func (s *Session) base() instant {
 	switch s.class {
 	case classClosed:
-		base = s.closed
+		return s.closed
 	case classUnconfirmed:
-		base = s.out
+		return s.out
 	}
-	return base + instant(lifetimes[s.class])
+	return s.any
 }
 
 // exists is evaluated at each use: sweeping only frees memory (N12).
@@ -123,16 +144,16 @@ func (s *Session) classify() class {
 // Proxied tells whether the session is translated. If so, addr is the proxy
 // address, otherwise the address the client itself sends to.
 func (s *Session) Proxied() (addr netip.Addr, ok bool) {
-	if s.proxy != nil {
-		return s.proxy.addr, true
-	}
-	return s.inside.address(), false
+	return s.inside.address(), s.proxy != 0
 }
 
 // touchOut notes a client packet. It is the only thing that prolongs the hold
 // on the proxy address (N8).
 func (t *Table) touchOut(s *Session, flags packet.TCPFlags, at instant) {
-	s.proxy.settle(at)
+	b := t.bindingOf(s)
+	if b != nil && b.waiting {
+		t.settle(b, at)
+	}
 	before := s.state
 	s.out, s.any = at, at
 	if s.inside.proto == packet.TCP {
@@ -142,19 +163,23 @@ func (t *Table) touchOut(s *Session, flags packet.TCPFlags, at instant) {
 		}
 	}
 	t.update(s, before, at)
-	if s.pin != nil && !s.resting {
-		s.pin.open.moveToFront(s)
+	if b != nil && s.marks&(warm|resting) == 0 {
+		t.wake(b, s)
 	}
 	if s.class.isOpening() {
-		t.opening.moveToFront(s)
+		t.opening.moveToFront(&t.rows, s)
 	}
 }
 
 // touchIn notes a packet from the resource that was no ICMP error.
 func (t *Table) touchIn(s *Session, flags packet.TCPFlags, at instant) {
 	t.judge(at)
-	s.proxy.settle(at) // the packet might open a closed session again
-	t.answered(s, flags, at)
+	if b := t.bindingOf(s); b != nil {
+		if b.waiting {
+			t.settle(b, at) // the packet might open a closed session again
+		}
+		t.answered(b, s, flags, at)
+	}
 	before := s.state
 	s.any = at
 	s.state |= confirmed
@@ -204,53 +229,67 @@ func (s state) reopened() state {
 	return s
 }
 
+// grain is how exactly the lists of the classes are ordered, as long as there
+// is room: a session moves at most once in that time. So a busy session is not
+// moved with each packet, and one that is over may stay that much longer.
+const grain = instant(4 * time.Second)
+
 // update brings the lists in line with the session's times and state; before
 // is the state it had. Nothing refreshes a closed session (N10).
 func (t *Table) update(s *Session, before state, at instant) {
+	if s.state == before {
+		if !before.isClosed() && (at-s.listed >= grain || t.exact) {
+			t.classes[s.class].moveToFront(&t.rows, s)
+			s.listed = at
+		}
+		return
+	}
 	switch closed := s.state.isClosed(); {
 	case closed && before.isClosed():
 		return
 	case closed:
 		s.closed = at
 		t.pardon(s)
-		if s.proxy != nil && !t.literal {
-			s.proxy.suspend(s)
+		if b := t.bindingOf(s); b != nil && !t.literal {
+			t.suspend(b, s)
 		}
-	case before.isClosed() && s.proxy != nil:
-		s.proxy.resume(s)
+	case before.isClosed():
+		if b := t.bindingOf(s); b != nil {
+			t.resume(b, s)
+		}
 	}
-	if c := s.classify(); c != s.class {
-		t.leave(s)
-		s.class = c
-		t.join(s)
-		return
-	}
-	t.classes[s.class].moveToFront(s)
-}
-
-// add puts a new session into the table.
-func (t *Table) add(s *Session) {
-	t.inside[s.inside] = s
-	t.outside[s.outside] = s
+	t.leave(s)
 	s.class = s.classify()
 	t.join(s)
-	if s.pin != nil {
-		s.pin.open.pushFront(s)
+}
+
+// add puts a new session into the table and returns its row.
+func (t *Table) add(n *Session) *Session {
+	s := t.rows.add(n)
+	t.inside.add(t.hasher.hash(&s.inside), s.self)
+	outside := s.outside()
+	t.outside.add(t.hasher.hash(&outside), s.self)
+	s.class = s.classify()
+	t.join(s)
+	if b := t.bindingOf(s); b != nil {
+		t.wake(b, s)
 	}
+	return s
 }
 
 // join puts a session into the lists of its class.
 func (t *Table) join(s *Session) {
-	t.classes[s.class].pushFront(s)
+	t.classes[s.class].pushFront(&t.rows, s)
+	s.listed = s.base()
 	if s.class.isOpening() {
-		t.opening.insertAfter(t.opening.behind(s.out), s)
+		t.opening.insertAfter(&t.rows, t.opening.behind(&t.rows, s.out), s)
 	}
 }
 
 func (t *Table) leave(s *Session) {
-	t.classes[s.class].remove(s)
+	t.classes[s.class].remove(&t.rows, s)
 	if s.class.isOpening() {
-		t.opening.remove(s)
+		t.opening.remove(&t.rows, s)
 	}
 }
 
@@ -258,18 +297,26 @@ func (t *Table) leave(s *Session) {
 func (t *Table) remove(s *Session, at instant, why end) {
 	t.remember(s, at, why)
 	t.ended(s, at, why)
-	delete(t.inside, s.inside)
-	delete(t.outside, s.outside)
+	t.inside.remove(t.hasher.hash(&s.inside), s.self)
+	outside := s.outside()
+	t.outside.remove(t.hasher.hash(&outside), s.self)
 	t.leave(s)
 	t.pardon(s)
-	s.proxy.forget(s)
+	if b := t.bindingOf(s); b != nil {
+		t.forget(b, s)
+	}
+	t.rows.remove(s)
 }
 
-// retire removes all sessions whose time is over. The latest to end is in
-// front of each list, so each session is looked at once.
+// retire removes the sessions whose time is over; without exact order, some of
+// them a grain later. The latest to end is in front of each list.
 func (t *Table) retire(at instant) {
 	for c := range t.classes {
-		for s := t.classes[c].back; s != nil && !s.exists(at); s = t.classes[c].back {
+		for t.classes[c].back != 0 {
+			s := t.rows.at(t.classes[c].back)
+			if s.exists(at) {
+				break
+			}
 			t.remove(s, at, byTime)
 		}
 	}

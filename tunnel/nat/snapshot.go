@@ -41,28 +41,33 @@ func (t *Table) AppendSnapshot(dst []byte, now time.Time) []byte {
 	t.retire(at)
 	bindings := make([]*binding, 0, len(t.bindings))
 	for _, b := range t.bindings {
-		b.settle(at)
+		t.settle(b, at)
 		bindings = append(bindings, b)
 	}
 	slices.SortFunc(bindings, func(a, b *binding) int { return a.addr.Compare(b.addr) })
 	dst = append(dst, snapshotVersion)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(bindings)))
-	number := make(map[*binding]uint32, len(bindings))
+	number := make([]uint32, len(t.bound)+1) // by slot; 0 stands for none
 	for i, b := range bindings {
-		number[b] = uint32(i + 1)
+		number[b.slot] = uint32(i + 1)
 		dst = b.append(dst, at)
 	}
-	sessions := make([]*Session, 0, len(t.inside))
-	for _, s := range t.inside {
-		sessions = append(sessions, s)
+	sessions := make([]*Session, 0, t.Len())
+	for c := range t.classes {
+		t.all(&t.classes[c], func(s *Session) bool {
+			if s.exists(at) {
+				sessions = append(sessions, s)
+			}
+			return true
+		})
 	}
 	slices.SortFunc(sessions, func(a, b *Session) int { return cmp.Or(cmp.Compare(a.out, b.out), a.inside.compare(b.inside)) })
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(sessions)))
 	for _, s := range sessions {
 		dst = s.inside.append(dst)
-		dst = s.outside.append(dst)
+		dst = s.outside().append(dst)
 		dst = binary.BigEndian.AppendUint32(dst, number[s.proxy])
-		dst = append(dst, byte(s.state), flag(s.failed))
+		dst = append(dst, byte(s.state), flag(s.marks&failed != 0))
 		for _, when := range []instant{s.out, s.any, s.closed, s.began, s.started} {
 			dst = appendAge(dst, at-when)
 		}
@@ -130,7 +135,7 @@ func flag(b bool) byte {
 // empty as before.
 func (t *Table) Restore(b []byte, gap time.Duration, now time.Time) error {
 	r := reader{rest: b, at: t.at(now), gap: instant(gap)}
-	if r.byte() != snapshotVersion || len(t.inside)+len(t.bindings) > 0 || gap < 0 {
+	if r.byte() != snapshotVersion || t.Len()+len(t.bindings) > 0 || gap < 0 {
 		return ErrSnapshot
 	}
 	bindings := make([]*binding, 0, 8)
@@ -143,53 +148,44 @@ func (t *Table) Restore(b []byte, gap time.Duration, now time.Time) error {
 		seen[b.addr] = true
 		bindings = append(bindings, b)
 	}
-	var sessions []*Session
+	var sessions []Session
 	insides, outsides := map[key]bool{}, map[key]bool{}
 	for range r.count(t.maxSessions, 140) {
 		s := r.session(bindings)
-		if r.bad || insides[s.inside] || outsides[s.outside] {
+		if r.bad || insides[s.inside] || outsides[s.outside()] {
 			return ErrSnapshot
 		}
-		insides[s.inside], outsides[s.outside] = true, true
+		insides[s.inside], outsides[s.outside()] = true, true
 		sessions = append(sessions, s)
 	}
 	if r.bad || len(r.rest) > 0 {
 		return ErrSnapshot
 	}
+	t.bound, t.unbound = nil, nil
 	for _, b := range bindings {
-		t.bindings[b.addr] = b
+		t.bind(b) // the first gets slot 1
 	}
 	t.adopt(sessions, r.at)
 	return nil
 }
 
-// adopt puts restored sessions into the table, each list in its order.
-func (t *Table) adopt(sessions []*Session, at instant) {
-	base := func(s *Session) instant { return s.deadline() - instant(lifetimes[s.class]) }
-	for _, s := range sessions {
-		s.class = s.classify()
+// adopt puts restored sessions into the table, the lists in exact order.
+func (t *Table) adopt(sessions []Session, at instant) {
+	for i := range sessions {
+		sessions[i].class = sessions[i].classify()
 	}
-	slices.SortStableFunc(sessions, func(a, b *Session) int { return cmp.Compare(base(a), base(b)) })
-	for _, s := range sessions {
-		t.inside[s.inside], t.outside[s.outside] = s, s
-		t.classes[s.class].pushFront(s)
-	}
-	slices.SortStableFunc(sessions, func(a, b *Session) int { return cmp.Compare(a.out, b.out) })
-	for _, s := range sessions {
-		if s.class.isOpening() {
-			t.opening.pushFront(s)
-		}
-		switch {
-		case s.proxy == nil:
-		case s.failed || s.state.isClosed() && !t.literal:
-			s.resting = true
-			s.proxy.resting.pushFront(s)
-		default:
-			s.pin = s.proxy.pinTo(s.pin.addr)
-			s.pin.open.pushFront(s)
+	slices.SortStableFunc(sessions, func(a, b Session) int { return cmp.Compare(a.out, b.out) })
+	for i := range sessions {
+		s := t.add(&sessions[i])
+		if s.marks&failed != 0 || s.state.isClosed() && !t.literal {
+			if b := t.bindingOf(s); b != nil {
+				t.suspend(b, s)
+			}
 		}
 	}
+	t.sort()
 	t.retire(at)
+	t.relax()
 }
 
 // A reader reads a snapshot. After the first thing that cannot be so it is bad,
@@ -261,7 +257,7 @@ func (r *reader) key() (k key) {
 }
 
 func (r *reader) binding() *binding {
-	b := &binding{resting: list{by: byProxy}}
+	b := &binding{}
 	a := netip.AddrFrom16([16]byte(r.take(16)))
 	if !r.bool() {
 		a = a.Unmap()
@@ -290,25 +286,26 @@ func (r *reader) binding() *binding {
 	return b
 }
 
-func (r *reader) session(bindings []*binding) *Session {
-	s := &Session{inside: r.key(), outside: r.key()}
-	n := binary.BigEndian.Uint32(r.take(4))
+// session reads a session. bindings get their slots in their order.
+func (r *reader) session(bindings []*binding) (s Session) {
+	s.inside = r.key()
+	out := r.key()
+	s.setOutside(out)
+	s.proxy = slot(binary.BigEndian.Uint32(r.take(4)))
 	s.state = state(r.byte())
-	s.failed = r.bool()
+	if r.bool() {
+		s.marks = failed
+	}
 	s.out, s.any, s.closed, s.began, s.started = r.when(), r.when(), r.when(), r.when(), r.when()
 	s.resource, s.port = id.Resource(r.take(16)), binary.BigEndian.Uint16(r.take(2))
 	for _, n := range []*uint64{&s.sent.packets, &s.sent.bytes, &s.received.packets, &s.received.bytes} {
 		*n = binary.BigEndian.Uint64(r.take(8))
 	}
-	in, out := s.inside, s.outside
-	in.id, in.addr = out.id, out.addr
-	r.bad = r.bad || in != out || n > uint32(len(bindings)) || policy.IsProxy(s.inside.address()) != (n != 0) ||
-		n == 0 && s.inside.addr != s.outside.addr || s.failed && n == 0 || needsPort(s.outside) && s.outside.id == 0
-	if r.bad || n == 0 {
-		return s
+	proxied := s.proxy != 0
+	r.bad = r.bad || s.outside() != out || uint64(s.proxy) > uint64(len(bindings)) || policy.IsProxy(s.inside.address()) != proxied ||
+		!proxied && s.inside.addr != s.real || s.marks&failed != 0 && !proxied || needsPort(out) && out.id == 0
+	if proxied && !r.bad {
+		r.bad = bindings[s.proxy-1].addr != s.inside.address() || !policy.IsUsable(s.goesTo())
 	}
-	s.proxy = bindings[n-1]
-	s.pin = &pin{addr: s.outside.address(), open: list{by: byProxy}}
-	r.bad = s.proxy.addr != s.inside.address() || !policy.IsUsable(s.pin.addr)
 	return s
 }

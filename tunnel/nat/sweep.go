@@ -16,6 +16,10 @@ func (t *Table) Sweep(authorized func(id.Resource) bool, now time.Time) {
 	at := t.at(now)
 	t.retire(at)
 	t.sweepPast(at)
+	t.relax()
+	if t.Len() == 0 {
+		t.rows, t.inside, t.outside = rows{}, index{}, index{}
+	}
 	if at < t.collectAt {
 		return
 	}
@@ -32,7 +36,7 @@ func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instan
 			return
 		}
 	}
-	if !b.orphan || b.hasSession(at) {
+	if !b.orphan || t.hasSession(b, at) {
 		b.orphan, b.unneeded = true, at
 		return
 	}
@@ -47,11 +51,12 @@ func (t *Table) Clear(now time.Time) {
 	at := t.at(now)
 	t.retire(at)
 	for c := range t.classes {
-		for s := t.classes[c].back; s != nil; s = t.classes[c].back {
-			t.remove(s, at, byClearing)
+		for t.classes[c].back != 0 {
+			t.remove(t.rows.at(t.classes[c].back), at, byClearing)
 		}
 	}
 	clear(t.bindings)
+	t.bound, t.unbound = nil, nil
 	clear(t.past.outside)
 	clear(t.past.inside)
 }

@@ -8,20 +8,40 @@ import (
 // SetSrc replaces the source address; a must be of the packet's family. The
 // IPv4 header checksum and the transport checksum follow.
 func (p Packet) SetSrc(a netip.Addr) {
-	if p.version == 4 {
-		p.replace4(12, a.As4())
-	} else {
-		p.replace6(8, a)
-	}
+	p.mustCarry(a)
+	p.SetSrc16(a.As16())
 }
 
 // SetDst replaces the destination address; a must be of the packet's family.
 // The IPv4 header checksum and the transport checksum follow.
 func (p Packet) SetDst(a netip.Addr) {
+	p.mustCarry(a)
+	p.SetDst16(a.As16())
+}
+
+// SetSrc16 is SetSrc for an address as Src16 returns it: of an IPv4 packet,
+// only the last four bytes count.
+func (p Packet) SetSrc16(a [16]byte) {
 	if p.version == 4 {
-		p.replace4(16, a.As4())
+		p.replace4(12, binary.BigEndian.Uint32(a[12:]))
 	} else {
-		p.replace6(24, a)
+		p.replace6(8, &a)
+	}
+}
+
+// SetDst16 is SetDst for an address as Dst16 returns it: of an IPv4 packet,
+// only the last four bytes count.
+func (p Packet) SetDst16(a [16]byte) {
+	if p.version == 4 {
+		p.replace4(16, binary.BigEndian.Uint32(a[12:]))
+	} else {
+		p.replace6(24, &a)
+	}
+}
+
+func (p Packet) mustCarry(a netip.Addr) {
+	if a.Unmap().Is4() != (p.version == 4) {
+		panic("packet: an IPv" + string('0'+p.version) + " packet cannot carry " + a.String())
 	}
 }
 
@@ -64,30 +84,23 @@ func (p Packet) SetECN(ecn uint8) {
 
 const headerChecksum4 = 10 // offset in an IPv4 header
 
-func (p Packet) replace4(at int, a [4]byte) {
-	before := binary.BigEndian.Uint32(p.b[at:])
-	copy(p.b[at:], a[:])
-	change := uint64(^before) + uint64(binary.BigEndian.Uint32(p.b[at:]))
+func (p Packet) replace4(at int, a uint32) {
+	field := p.b[at : at+4]
+	change := uint64(^binary.BigEndian.Uint32(field)) + uint64(a)
+	binary.BigEndian.PutUint32(field, a)
 	p.adjust(headerChecksum4, change)
 	if p.proto != ICMP { // the only checksum without a pseudo-header
 		p.adjustTransport(change)
 	}
 }
 
-func (p Packet) replace6(at int, a netip.Addr) {
-	if !a.Is6() || a.Is4In6() {
-		panic("packet: an IPv6 packet cannot carry " + a.String())
-	}
-	var change uint64
+func (p Packet) replace6(at int, a *[16]byte) {
 	field := p.b[at : at+16]
+	var change uint64
 	for i := 0; i < 16; i += 4 {
-		change += uint64(^binary.BigEndian.Uint32(field[i:]))
+		change += uint64(^binary.BigEndian.Uint32(field[i:])) + uint64(binary.BigEndian.Uint32(a[i:]))
 	}
-	b := a.As16()
-	copy(field, b[:])
-	for i := 0; i < 16; i += 4 {
-		change += uint64(binary.BigEndian.Uint32(field[i:]))
-	}
+	copy(field, a[:])
 	p.adjustTransport(change)
 }
 

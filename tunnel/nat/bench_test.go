@@ -1,0 +1,323 @@
+package nat
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"stile/tunnel/id"
+	"stile/tunnel/packet"
+)
+
+// A crowd is what a busy gateway holds: many clients with as many established
+// TCP sessions each, on four names.
+type crowd struct {
+	tables []*Table
+	each   int
+	now    time.Time
+}
+
+// four addresses of the name, so that no two sessions want one port.
+var four = [4]netip.Addr{addrA, addrB, addrC, addrC.Next()}
+
+const burst = 32 // packets that arrive together are mostly of one client
+
+func newCrowd(b *testing.B, clients, each int) *crowd {
+	if need := clients * each / 4 << 10; need > available()/2 {
+		b.Skipf("SKIPPED: %d sessions need %d MB of memory, %d MB are free", clients*each, need>>20, available()>>20)
+	}
+	c := &crowd{each: each, now: epoch}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range clients {
+		t := New(Config{Rand: rng, NewPerSecond: 1e9, Burst: 1 << 30}, epoch)
+		t.Announce("foo", wiki, foo, c.now)
+		t.Answer("foo", foo, Outcome{Addrs: four[:]}, Outcome{}, c.now)
+		c.tables = append(c.tables, t)
+		for n := range each {
+			o := c.template(n)
+			for _, flags := range []packet.TCPFlags{syn, ack} {
+				p := parse(b, o.out(flags))
+				if v := t.Out(p, c.now); v != Forward {
+					b.Fatal(v)
+				}
+				in := parse(b, o.in(p, syn|ack))
+				t.In(t.Match(in, c.now), in, c.now)
+			}
+		}
+	}
+	return c
+}
+
+// available is the memory that is free, in bytes.
+func available() int {
+	text, _ := os.ReadFile("/proc/meminfo")
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "MemAvailable:" {
+			n, _ := strconv.Atoi(f[1])
+			return n << 10
+		}
+	}
+	return 1 << 30
+}
+
+// A conversation is the n-th session of a client.
+type conversation struct {
+	proxy netip.Addr
+	port  uint16
+}
+
+func (c *crowd) template(n int) conversation {
+	return conversation{p4(foo, n%4), uint16(1024 + n/4)}
+}
+
+func (v conversation) out(flags packet.TCPFlags) []byte {
+	return tcp(client4, v.proxy, v.port, 443, flags)
+}
+
+func (v conversation) in(sent packet.Packet, flags packet.TCPFlags) []byte {
+	return tcp(sent.Dst(), client4, 443, sent.SrcPort(), flags)
+}
+
+// prepared packets, one of each proxy address and real address; only the
+// client's port changes. Their checksums are wrong, which costs the same.
+type prepared struct {
+	bytes [4][44]byte
+	views [burst]packet.Packet
+	room  [burst][44]byte
+}
+
+func prepare(b *testing.B, texts [4][]byte) *prepared {
+	p := new(prepared)
+	for i := range p.bytes {
+		if copy(p.bytes[i][:], texts[i]) != 44 {
+			b.Fatal("not 44 bytes")
+		}
+	}
+	for i := range p.room {
+		p.room[i] = p.bytes[0]
+		p.views[i] = parse(b, p.room[i][:])
+	}
+	return p
+}
+
+func (p *prepared) at(i, which int, port uint16, offset int) packet.Packet {
+	p.room[i] = p.bytes[which]
+	binary.BigEndian.PutUint16(p.room[i][offset:], port)
+	return p.views[i]
+}
+
+// One packet each way, in bursts of 32 packets of one client, for which another
+// one is chosen each time. The clock goes on by a microsecond per packet, as
+// at a million packets a second. The baseline does the same to the packets and
+// reads and writes one line of memory for each, at random in an array of the
+// size that two lines of each session have; it searches nothing.
+func BenchmarkTranslate(b *testing.B) {
+	const clients = 1000
+	for _, each := range []int{16, 1000, 16000} {
+		name := fmt.Sprintf("clients=%d/sessions=%d", clients, each)
+		var outs, ins [4][]byte
+		for i := range 4 {
+			outs[i] = tcp(client4, p4(foo, i), 1024, 443, ack)
+			ins[i] = tcp(four[i], client4, 443, 1024, ack)
+		}
+		b.Run(name+"/baseline", func(b *testing.B) {
+			lines := make([][16]uint64, clients*each)
+			for i := range lines {
+				lines[i][0], lines[i][8] = 1, 1 // the kernel gives memory when it is written
+			}
+			out, in := prepare(b, outs), prepare(b, ins)
+			rng := rand.New(rand.NewPCG(3, 4))
+			a, c := addrA.As16(), p4(foo, 0).As16()
+			b.ReportAllocs()
+			done := 0
+			for b.Loop() {
+				client := rng.IntN(clients) * each
+				for i := range burst {
+					n := rng.IntN(each)
+					lines[client+n][0]++
+					out.at(i, n%4, uint16(1024+n/4), 20).SetDst16(a)
+				}
+				for i := range burst {
+					n := rng.IntN(each)
+					lines[client+n][8]++
+					in.at(i, n%4, uint16(1024+n/4), 22).SetSrc16(c)
+				}
+				done += 2 * burst
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(done), "ns/packet")
+		})
+		b.Run(name+"/table", func(b *testing.B) {
+			crowd := newCrowd(b, clients, each)
+			out, in := prepare(b, outs), prepare(b, ins)
+			rng := rand.New(rand.NewPCG(3, 4))
+			b.ReportAllocs()
+			done := 0
+			for b.Loop() {
+				t := crowd.tables[rng.IntN(clients)]
+				for i := range burst {
+					n := rng.IntN(each)
+					if t.Out(out.at(i, n%4, uint16(1024+n/4), 20), crowd.now) != Forward {
+						b.Fatal("refused")
+					}
+				}
+				for i := range burst {
+					n := rng.IntN(each)
+					p := in.at(i, n%4, uint16(1024+n/4), 22)
+					s := t.Match(p, crowd.now)
+					if s == nil {
+						b.Fatal("no session")
+					}
+					t.In(s, p, crowd.now)
+				}
+				done += 2 * burst
+				crowd.now = crowd.now.Add(2 * burst * time.Microsecond)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(done), "ns/packet")
+		})
+	}
+}
+
+// What a session takes, and what an idle client takes, in bytes.
+func BenchmarkMemory(b *testing.B) {
+	used := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for b.Loop() {
+		before := used()
+		crowd := newCrowd(b, 1000, 1000)
+		full := used()
+		idle := newCrowd(b, 1000, 0)
+		end := used()
+		b.ReportMetric(float64(full-before)/1e6, "B/session")
+		b.ReportMetric(float64(end-full)/1000, "B/idle-client")
+		runtime.KeepAlive(crowd)
+		runtime.KeepAlive(idle)
+	}
+}
+
+// A million sessions of a thousand clients end at once; a sweep visits the
+// clients one by one. worst-ms is the longest that one client's sweep took.
+func BenchmarkSweep(b *testing.B) {
+	for _, end := range []struct {
+		name string
+		wait time.Duration
+	}{{"none", time.Minute}, {"all", 25 * time.Hour}} {
+		b.Run("million/over="+end.name, func(b *testing.B) {
+			var worst time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				crowd := newCrowd(b, 1000, 1000)
+				b.StartTimer()
+				for _, t := range crowd.tables {
+					began := time.Now()
+					t.Sweep(func(id.Resource) bool { return true }, crowd.now.Add(end.wait))
+					worst = max(worst, time.Since(began))
+				}
+			}
+			b.ReportMetric(float64(worst)/1e6, "worst-ms")
+		})
+	}
+}
+
+// holder, expiry and eviction, one of each beside n sessions: the cost must
+// not grow with n.
+func BenchmarkOne(b *testing.B) {
+	sizes := []int{1 << 10, 1 << 14, 1 << 17, 1 << 20}
+	world := func(b *testing.B, n int) (*Table, func(n int) packet.Packet) {
+		t := New(Config{Rand: rand.New(rand.NewPCG(1, 2)), MaxSessions: n, NewPerSecond: 1e9, Burst: 1 << 30}, epoch)
+		var many []netip.Addr
+		for i := range 32 { // 32 × 64512 ports
+			many = append(many, netip.AddrFrom4([4]byte{100, 97, 0, byte(1 + i)}))
+		}
+		t.Announce("many", wiki, many, epoch)
+		t.Answer("many", many, Outcome{Addrs: []netip.Addr{addrA}}, Outcome{}, epoch)
+		text := udp(client4, many[0], 1024, 53)
+		p := parse(b, text)
+		return t, func(n int) packet.Packet {
+			a := many[n%32].As4()
+			copy(text[16:], a[:])
+			binary.BigEndian.PutUint16(text[20:], uint16(1024+n/32%60000))
+			return p
+		}
+	}
+	fill := func(b *testing.B, t *Table, at func(int) packet.Packet, n int, now time.Time) {
+		for i := range n {
+			if v := t.Out(at(i), now); v != Forward {
+				b.Fatalf("session %d of %d: %v", i, n, v)
+			}
+		}
+	}
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("holder/sessions=%d", n), func(b *testing.B) {
+			t, at := world(b, n)
+			fill(b, t, at, n, epoch)
+			binding := t.bindings[netip.AddrFrom4([4]byte{100, 97, 0, 1})]
+			b.ReportAllocs()
+			for b.Loop() {
+				if t.holder(binding, t.at(epoch)) == nil {
+					b.Fatal("not held")
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("evict/sessions=%d", n), func(b *testing.B) {
+			t, at := world(b, n)
+			fill(b, t, at, n, epoch)
+			i, now := n, epoch
+			t.sort()
+			b.ReportAllocs()
+			for b.Loop() { // each takes the place of the oldest
+				if t.Out(at(i), now) != Forward {
+					b.Fatal("no room")
+				}
+				i++
+				now = now.Add(time.Microsecond)
+			}
+		})
+		b.Run(fmt.Sprintf("expire/sessions=%d", n), func(b *testing.B) {
+			t, at := world(b, n+1)
+			pace := unconfirmed / time.Duration(n) // n live at a time
+			now, i := epoch, 0
+			for ; i < n; i++ {
+				t.Out(at(i), now)
+				now = now.Add(pace)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				t.Out(at(i), now)
+				t.retire(t.at(now))
+				i++
+				now = now.Add(pace)
+			}
+			if t.Len() > n+int(time.Duration(grain)/pace)+1 {
+				b.Fatalf("%d rows", t.Len())
+			}
+		})
+	}
+}
+
+func BenchmarkNewSession(b *testing.B) {
+	w := newWorld(b)
+	w.announce("foo", foo, addrA)
+	p := parse(b, udp(client4, p4(foo, 0), 0, 53))
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		n++
+		w.at(time.Duration(n) * 5 * time.Millisecond) // 12,000 at a time
+		p.SetSrcPort(uint16(n)%60000 + 1024)
+		p.SetDst(p4(foo, 0))
+		if w.Out(p, w.now) != Forward {
+			b.Fatal("refused")
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package nat
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"unsafe"
+)
+
+// A session is three lines of the cache, a chunk a whole number of pages.
+func TestSizeOfASession(t *testing.T) {
+	if size := unsafe.Sizeof(Session{}); size != 192 {
+		t.Errorf("%d bytes", size)
+	}
+	if at := unsafe.Offsetof(Session{}.sent); at != 64 {
+		t.Errorf("the first line has %d bytes", at)
+	}
+	if at := unsafe.Offsetof(Session{}.links); at != 128 {
+		t.Errorf("the second line ends at %d", at)
+	}
+}
+
+// sound checks what must be true of a table's structure at any time.
+func sound(t *Table) error {
+	rows := 0
+	seen := map[ref]bool{}
+	for c := range t.classes {
+		prev := ref(0)
+		for next := t.classes[c].front; next != 0; {
+			s := t.rows.at(next)
+			inside, outside := s.inside, s.outside()
+			switch {
+			case s.self != next || s.links[byClass].prev != prev || int(s.class) != c || s.class != s.classify():
+				return fmt.Errorf("%+v is in the list of class %d", s, c)
+			case t.byInside(&inside) != s || t.byOutside(&outside) != s:
+				return fmt.Errorf("%+v cannot be found by its keys", s)
+			case s.listed > s.base() || prev != 0 && t.rows.at(prev).listed < s.listed:
+				return fmt.Errorf("%+v is out of order", s)
+			case t.exact && prev != 0 && t.rows.at(prev).base() < s.base():
+				return fmt.Errorf("%+v is out of exact order", s)
+			}
+			rows++
+			prev, next = next, s.links[byClass].next
+		}
+		if prev != t.classes[c].back {
+			return fmt.Errorf("class %d ends elsewhere", c)
+		}
+	}
+	if rows != t.inside.n || rows != t.outside.n {
+		return fmt.Errorf("%d rows, %d inside and %d outside keys", rows, t.inside.n, t.outside.n)
+	}
+	for _, b := range t.bindings {
+		if t.bound[b.slot-1] != b {
+			return fmt.Errorf("%v is not in its slot", b.addr)
+		}
+		t.sessions(b, func(s *Session) bool {
+			seen[s.self] = t.bindingOf(s) == b
+			return true
+		})
+		for _, p := range b.pins {
+			t.all(&p.warm, func(s *Session) bool {
+				seen[s.self] = seen[s.self] && s.marks&warm != 0 && s.marks&resting == 0 && s.goesTo() == p.addr
+				return true
+			})
+		}
+		t.all(&b.idle, func(s *Session) bool {
+			seen[s.self] = seen[s.self] && s.marks&warm == 0
+			return true
+		})
+	}
+	for r, ok := range seen {
+		if !ok {
+			return fmt.Errorf("%+v is in a wrong list of its binding", t.rows.at(r))
+		}
+	}
+	proxied := 0
+	for c := range t.classes {
+		t.all(&t.classes[c], func(s *Session) bool {
+			if s.proxy != 0 {
+				proxied++
+			}
+			return true
+		})
+	}
+	if proxied != len(seen) {
+		return fmt.Errorf("%d of %d sessions are in the lists of bindings", len(seen), proxied)
+	}
+	return nil
+}
+
+// The index beside a map, with hashes that collide.
+func TestIndexAgainstMap(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 200 {
+		var x index
+		want := map[ref]uint32{}
+		spread := 1 + rng.Uint32N(100)
+		for range 500 {
+			switch r := 1 + ref(rng.IntN(60)); {
+			case want[r] != 0:
+				x.remove(want[r], r)
+				delete(want, r)
+			default:
+				want[r] = 1 + rng.Uint32N(spread)
+				x.add(want[r], r)
+			}
+			check(t, &x, want)
+		}
+	}
+}
+
+// check looks every session up the way a Table does.
+func check(t *testing.T, x *index, want map[ref]uint32) {
+	t.Helper()
+	if x.n != len(want) {
+		t.Fatalf("%d entries, want %d", x.n, len(want))
+	}
+	for r, hash := range want {
+		mask := uint32(len(x.entries) - 1)
+		i := hash & mask
+		for x.entries[i].ref != r {
+			if x.entries[i].ref == 0 {
+				t.Fatalf("%d is out of reach", r)
+			}
+			i = (i + 1) & mask
+		}
+	}
+}
+
+// Ports and addresses that differ little must not crowd the index.
+func TestHashSpreads(t *testing.T) {
+	h := hasher{0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9}
+	var buckets [1 << 14]int
+	k := key{addr: p4(foo, 0).As16(), proto: 6, port: 443}
+	for n := range len(buckets) {
+		k.id = uint16(1024 + n)
+		buckets[h.hash(&k)%uint32(len(buckets))]++
+	}
+	worst := slices.MaxFunc(buckets[:], cmp.Compare[int])
+	empty := 0
+	for _, n := range buckets {
+		if n == 0 {
+			empty++
+		}
+	}
+	if worst > 12 || empty > len(buckets)*2/5 { // of a random function: 7 or 8, and 37 %
+		t.Errorf("%d in one bucket, %d of %d empty", worst, empty, len(buckets))
+	}
+}
