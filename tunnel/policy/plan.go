@@ -54,6 +54,13 @@ var unusable = prefixes(
 	"::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8",
 )
 
+// linkLocal are the ranges of addresses that mean something on one link only.
+var linkLocal = prefixes("169.254.0.0/16", "fe80::/10")
+
+// IsLinkLocal reports whether a is such an address. Some clouds have their
+// metadata services there, which hand out credentials to whoever asks.
+func IsLinkLocal(a netip.Addr) bool { return within(linkLocal, a) }
+
 // IsUsable reports whether a may be the real address of a DNS resource. The
 // tunnel's own ranges are not, nor are loopback, link-local and the like.
 func IsUsable(a netip.Addr) bool {
