@@ -13,6 +13,7 @@ import (
 	"stile/tunnel/nat"
 	"stile/tunnel/packet"
 	"stile/tunnel/wg"
+	"stile/tunnel/wire"
 )
 
 // Spec gateway-nat.md 1.5: what a client hears of a packet that is dropped, for
@@ -238,17 +239,19 @@ func describeError(from, to netip.Addr, code4, code6 int) string {
 
 // floods are packets of client 1 that are dropped each time.
 var floods = map[string]func(testing.TB) (*bench, *wg.Keys, []byte){
-	"malformed":   flooded(Config{}, []byte{0x45, 0, 0, 0}),
-	"spoofed":     flooded(Config{}, udp(c4(2), addrA, 5000, 53)),
-	"multicast":   flooded(Config{}, udp(c4(1), addr("224.0.0.1"), 5000, 53)),
-	"not allowed": flooded(Config{}, udp(c4(1), addr("192.0.2.1"), 5000, 53)),
-	"filtered":    flooded(Config{}, udp(c4(1), addrA, 5000, 53)),
-	"told":        flooded(Config{Flows: true}, udp(c4(1), addrA, 5000, 53)),
-	"no binding":  flooded(Config{}, udp(c4(1), proxies(9)[0], 5000, 53)),
-	"unresolved":  flooded(Config{}, udp(c4(1), proxies(1)[0], 5000, 53)),
-	"bad flags":   flooded(Config{}, tcp(c4(1), addrA, 5000, 443, syn|fin)),
-	"host port":   flooded(Config{}, tcp(c4(1), own4, 5000, 22, syn)),
-	"icmp error":  flooded(Config{}, icmpError(c4(1), addrA, 3, 3, udp(addrA, c4(1), 53, 5000))),
+	"malformed":     flooded(Config{}, []byte{0x45, 0, 0, 0}),
+	"spoofed":       flooded(Config{}, udp(c4(2), addrA, 5000, 53)),
+	"multicast":     flooded(Config{}, udp(c4(1), addr("224.0.0.1"), 5000, 53)),
+	"not allowed":   flooded(Config{}, udp(c4(1), addr("192.0.2.1"), 5000, 53)),
+	"filtered":      flooded(Config{}, udp(c4(1), addrA, 5000, 53)),
+	"told":          flooded(Config{Flows: true}, udp(c4(1), addrA, 5000, 53)),
+	"no binding":    flooded(Config{}, udp(c4(1), proxies(9)[0], 5000, 53)),
+	"unresolved":    flooded(Config{}, udp(c4(1), proxies(1)[0], 5000, 53)),
+	"bad flags":     flooded(Config{}, tcp(c4(1), addrA, 5000, 443, syn|fin)),
+	"host port":     flooded(Config{}, tcp(c4(1), own4, 5000, 22, syn)),
+	"icmp error":    flooded(Config{}, icmpError(c4(1), addrA, 3, 3, udp(addrA, c4(1), 53, 5000))),
+	"announcements": flooded(Config{}, packet.AppendControl(nil, wire.EventAssignedIPs, wire.AssignedIPs{Resource: res(2), Domain: "x.corp.example", ProxyIPs: proxies(1)}.Append(nil))),
+	"garbage":       flooded(Config{}, packet.AppendControl(nil, wire.EventAssignedIPs, []byte("{\"resource\":"))),
 	"rate": func(t testing.TB) (*bench, *wg.Keys, []byte) {
 		b, keys, _ := flooded(Config{}, nil)(t)
 		for port := range uint16(4096) {

@@ -260,7 +260,7 @@ func TestFragmentsAreRefusedAsTheFirst(t *testing.T) {
 		{"not allowed", "dropped: not allowed", "to client 1: error 3/13 10.1.0.1 → 100.64.1.1", large(c4(1), addr("10.1.0.1"), 5000, 7, 3000)},
 		{"no binding", "dropped: no binding", "to client 1: error 3/13 100.96.9.1 → 100.64.1.1", large(c4(1), proxies(9)[0], 5000, 7, 3000)},
 		{"another client", "dropped: not allowed", "to client 1: error 3/13 100.64.1.2 → 100.64.1.1", large(c4(1), c4(2), 5000, 7, 3000)},
-		{"not a service of the host", "dropped: not a service of this gateway", "to client 1: error 3/13 100.64.0.1 → 100.64.1.1", large(c4(1), own4, 5000, 7, 3000)},
+		{"not a service of the host", "dropped: not allowed", "to client 1: error 3/13 100.64.0.1 → 100.64.1.1", large(c4(1), own4, 5000, 7, 3000)},
 		{"multicast", "dropped: multicast", "", large(c4(1), addr("224.0.0.251"), 5000, 7, 3000)},
 		{"spoofed", "dropped: spoofed source", "", large(c4(2), addrA, 5000, 7, 3000)},
 		{"an ICMP error", "dropped: fragment", "", icmpError(c4(1), p4, 3, 3, make([]byte, 3000))},

@@ -22,6 +22,7 @@ import (
 	"stile/tunnel/core"
 	"stile/tunnel/id"
 	"stile/tunnel/path"
+	"stile/tunnel/policy"
 	"stile/tunnel/wg"
 	"stile/tunnel/wire"
 )
@@ -32,6 +33,16 @@ type Config struct {
 	Rand    io.Reader // cryptographic randomness; reading must not fail
 	Wall    time.Time // the wall clock's time at New
 	Flows   bool      // tell of sessions and denials in core.Output.Flows
+
+	// HostPorts are services of this host that clients may use at its tunnel
+	// address, besides its DNS and echo (N45).
+	HostPorts policy.Filters
+	// LinkLocal are the link-local addresses that names may point at (N19).
+	LinkLocal []netip.Prefix
+	// Spread lets clients begin at different addresses of a name (O1).
+	Spread bool
+	// TellFamilies tells clients for which families a name has addresses (O2).
+	TellFamilies bool
 }
 
 // paths is what the core needs of a path.Node.
@@ -55,6 +66,7 @@ type paths interface {
 
 // A Core is the gateway. It implements core.Role.
 type Core struct {
+	c          Config
 	paths      paths
 	rng        *rand.Rand // ports of NAT sessions
 	wall, born time.Time  // the wall clock was at wall when now was born
@@ -91,6 +103,7 @@ func build(c Config, p paths, now time.Time) *Core {
 		panic("no randomness: " + err.Error())
 	}
 	return &Core{
+		c:       c,
 		paths:   p,
 		rng:     rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:]))),
 		wall:    c.Wall,

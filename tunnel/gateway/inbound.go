@@ -104,10 +104,11 @@ func (k *client) forwardError(p packet.Packet, now time.Time) counter {
 }
 
 // serves reports whether a packet is for a service of the gateway host that
-// clients may use: its resolver, and echo (N45).
+// clients may use: its resolver, echo, and what the administrator says (N45).
 func (c *Core) serves(p packet.Packet) bool {
 	if proto := p.Proto(); proto == packet.TCP || proto == packet.UDP {
-		return p.DstPort() == dnsPort
+		port := p.DstPort()
+		return port == dnsPort || len(c.c.HostPorts) > 0 && c.c.HostPorts.Permits(proto, port)
 	}
 	_, request, ok := p.Echo()
 	return ok && request
@@ -118,6 +119,11 @@ func (c *Core) serves(p packet.Packet) bool {
 func (c *Core) control(k *client, event byte, payload []byte, now time.Time) {
 	switch event {
 	case wire.EventAssignedIPs:
+		// Before it is read: reading costs more than all else.
+		if !k.announced.take(announceRate, now) {
+			c.count(announcementsDropped) // the client repeats it
+			return
+		}
 		a, err := wire.ParseAssignedIPs(payload)
 		if err != nil {
 			c.count(controlMalformed)

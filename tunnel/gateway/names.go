@@ -69,10 +69,6 @@ type announcement struct {
 // assigned takes a client's word for which proxy addresses stand for a name.
 // Each announcement has the name resolved anew, unless that is going on.
 func (c *Core) assigned(k *client, a wire.AssignedIPs, now time.Time) {
-	if !k.announced.take(announceRate, now) {
-		c.count(announcementsDropped) // the client repeats it
-		return
-	}
 	name := strings.ToLower(strings.TrimSuffix(a.Domain, "."))
 	if !k.mayAnnounce(a.Resource, name, now) || !validProxies(a.ProxyIPs) {
 		c.count(announcementsRefused)
@@ -212,7 +208,7 @@ func (c *Core) looked(r core.Looked, now time.Time) {
 	if !resolved {
 		c.count(lookupsFailed)
 	}
-	v4, v6 := outcome(r.V4, r.Err4, netip.Addr.Is4), outcome(r.V6, r.Err6, netip.Addr.Is6)
+	v4, v6 := c.outcome(r.V4, r.Err4, netip.Addr.Is4), c.outcome(r.V6, r.Err6, netip.Addr.Is6)
 	for _, e := range l.events {
 		active := k.mayAnnounce(e.resource, l.name, now)
 		switch {
@@ -231,17 +227,23 @@ func (c *Core) looked(r core.Looked, now time.Time) {
 }
 
 // outcome keeps the addresses of a family that traffic may go to (N19).
-func outcome(list []netip.Addr, err error, family func(netip.Addr) bool) nat.Outcome {
+func (c *Core) outcome(list []netip.Addr, err error, family func(netip.Addr) bool) nat.Outcome {
 	o := nat.Outcome{Failed: err != nil}
 	if err != nil {
 		return o
 	}
 	for _, a := range list {
-		if a = a.WithZone(""); family(a) && policy.IsUsable(a) {
+		if a = a.WithZone(""); family(a) && c.usable(a) {
 			o.Addrs = append(o.Addrs, a)
 		}
 	}
 	return o
+}
+
+// usable reports whether a name may point at an address. An administrator may
+// say so of link-local ones.
+func (c *Core) usable(a netip.Addr) bool {
+	return policy.IsUsable(a) || policy.IsLinkLocal(a) && slices.ContainsFunc(c.c.LinkLocal, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // reply tells the client whether packets to a name will find their way.

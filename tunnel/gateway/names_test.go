@@ -10,6 +10,7 @@ import (
 
 	"stile/tunnel/core"
 	"stile/tunnel/packet"
+	"stile/tunnel/policy"
 	"stile/tunnel/wire"
 )
 
@@ -193,6 +194,60 @@ func TestN19UnusableAddressesAreRemoved(t *testing.T) {
 			src, want = c6(1), addrD
 		}
 		b.passes(1, udp(src, p, 5000, 53), want)
+	}
+}
+
+// Some link-local addresses may be allowed; that lets no others in.
+func TestN19AllowedLinkLocalAddresses(t *testing.T) {
+	allowed, err := policy.ParseLinkLocal("169.254.10.0/24,fe80::7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		c    Config
+		want []string // where the proxies of each family lead, in turn
+	}{
+		{Config{}, []string{"10.0.0.1", "2001:db8::1", "10.0.0.1", "2001:db8::1"}},
+		{Config{LinkLocal: allowed}, []string{"10.0.0.1", "2001:db8::1", "169.254.10.9", "fe80::7"}},
+	} {
+		b := newBenchWith(t, test.c)
+		b.grant(1, dns(1, "*.corp.example"), 0)
+		b.name(1, 1, "x.corp.example", proxies(1), addr("169.254.10.9"), addr("169.254.169.254"), addr("127.0.0.1"), addrA, addrD, addr("fe80::7"), addr("fe80::8"))
+		for i, want := range test.want {
+			p := proxies(1)[i]
+			src := c4(1)
+			if p.Is6() {
+				src = c6(1)
+			}
+			b.passes(1, udp(src, p, 5000, 53), addr(want))
+		}
+	}
+}
+
+// O1: with many addresses, clients do not all begin at the lowest; each has the
+// same ones whenever it comes.
+func TestO1Spread(t *testing.T) {
+	first := func(c Config, n byte, proxy netip.Addr) netip.Addr {
+		b := newBenchWith(t, c)
+		b.grant(n, dns(1, "*.corp.example"), 0)
+		b.name(n, 1, "x.corp.example", proxies(1), addrA, addrB, in2, in2.Next())
+		p := parse(t, b.send(n, udp(c4(n), proxy, 5000, 53)))
+		return p.Dst()
+	}
+	proxy := proxies(1)[0]
+	met := make(map[netip.Addr]int)
+	for n := byte(1); n <= 40; n++ {
+		a := first(Config{Spread: true}, n, proxy)
+		if again := first(Config{Spread: true}, n, proxy); again != a {
+			t.Fatalf("client %d begins at %v, then at %v", n, a, again)
+		}
+		if a := first(Config{}, n, proxy); a != addrA {
+			t.Fatalf("without the option, client %d begins at %v", n, a)
+		}
+		met[a]++
+	}
+	if len(met) != 4 {
+		t.Errorf("40 clients begin at %v", met)
 	}
 }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"stile/tunnel/core"
 	"stile/tunnel/id"
 	"stile/tunnel/packet"
+	"stile/tunnel/policy"
 	"stile/tunnel/wire"
 )
 
@@ -170,6 +172,47 @@ func TestN45OwnAddress(t *testing.T) {
 	b.refused(1, echo(c4(1), own4, 8, false), "dropped: not allowed", "to client 1: error 3/13 100.64.0.1 → 100.64.1.1")
 }
 
+// An administrator may offer more of the host, to whoever may use anything.
+func TestN45HostPorts(t *testing.T) {
+	ports, err := policy.ParsePorts("tcp/22, udp/161-162")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBenchWith(t, Config{HostPorts: ports})
+	b.grant(1, cidr(1, "10.0.0.0/8", tcpOnly(443)), 10)
+	b.passes(1, tcp(c4(1), own4, 5000, 22, syn), own4)
+	b.arrives(tcp(own4, c4(1), 22, 5000, syn|ack), own4)
+	b.passes(1, udp(c6(1), own6, 5000, 161), own6)
+	b.arrives(udp(own6, c6(1), 161, 5000), own6)
+	b.passes(1, udp(c4(1), own4, 5000, 53535), own4)
+	b.passes(1, echo(c4(1), own4, 9, true), own4)
+	for _, raw := range [][]byte{
+		tcp(c4(1), own4, 5000, 23, syn), tcp(c4(1), own4, 5000, 161, syn), udp(c4(1), own4, 5001, 22), udp(c4(1), own4, 5000, 163),
+		ip(c4(1), own4, 47, []byte{0, 0, 8, 0}), udp(c4(1), own4, 5000, 0),
+	} {
+		b.refused(1, raw, "dropped: not allowed", "to client 1: error 3/13 100.64.0.1 → 100.64.1.1")
+	}
+	// The same ports of a resource are the resource's to permit.
+	b.refused(1, tcp(c4(1), addrA, 5000, 22, syn), "dropped: filtered", "to client 1: error 3/13 10.0.0.1 → 100.64.1.1")
+	b.at(10)
+	b.refused(1, tcp(c4(1), own4, 5000, 22, ack), "dropped: expired authorization", "to client 1: error 3/13 100.64.0.1 → 100.64.1.1")
+}
+
+// Without being told, the host offers nothing more: an empty list of ports is
+// none, though an empty list of filters is all.
+func TestN45NoHostPorts(t *testing.T) {
+	ports, err := policy.ParsePorts("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBenchWith(t, Config{HostPorts: ports})
+	b.grant(1, cidr(1, "10.0.0.0/8"), 0)
+	for _, port := range []uint16{1, 22, 53, 80, 443, 53534, 65535} {
+		b.refused(1, tcp(c4(1), own4, 5000, port, syn), "dropped: not allowed", "to client 1: error 3/13 100.64.0.1 → 100.64.1.1")
+		b.refused(1, udp(c6(1), own6, 5000, port), "dropped: not allowed", "to client 1: error 1/1 fd00:2021:1111::1 → fd00:2021:1111::1:1")
+	}
+}
+
 // The host's services are for clients that may use something now.
 func TestOwnAddressNeedsAnAuthorization(t *testing.T) {
 	b := newBench(t)
@@ -198,6 +241,51 @@ func TestN46InternetComesLast(t *testing.T) {
 	}
 	b.lines = nil
 	b.refused(1, udp(c4(1), c4(9), 5000, 53), "dropped: not allowed", "to client 1: error 3/13 100.64.1.9 → 100.64.1.1")
+}
+
+// Of several networks around an address, the smallest that lets the packet
+// through is the one that it is accounted to; peers are in none of them.
+func TestN46MostSpecificFirst(t *testing.T) {
+	b := newBenchWith(t, Config{Flows: true})
+	b.grant(1, internet(1), 0)
+	b.grant(1, cidr(2, "0.0.0.0/0", udpOnly(53)), 0)
+	b.grant(1, cidr(3, "10.0.0.0/8", udpOnly(53), udpOnly(54)), 0)
+	b.grant(1, cidr(4, "10.0.0.0/24", udpOnly(53), udpOnly(55)), 0)
+	b.grant(1, cidr(5, "100.64.0.0/10"), 0)
+	b.grant(1, cidr(6, "fd00::/8"), 0)
+	for _, test := range []struct {
+		to       string
+		port     uint16
+		resource byte // 0: refused
+	}{
+		{"10.0.0.1", 53, 4}, {"10.0.0.1", 54, 3}, {"10.0.0.1", 55, 4}, {"10.0.0.1", 56, 0},
+		{"10.9.0.1", 53, 3}, {"10.9.0.1", 55, 0},
+		{"192.168.0.1", 53, 2}, {"192.168.0.1", 54, 0}, // private: not the Internet's
+		{"8.8.8.8", 53, 2}, {"8.8.8.8", 54, 1},
+		{"100.64.1.2", 53, 0}, {"100.64.0.2", 53, 0}, {"100.95.255.255", 53, 0}, // peers
+		{"100.96.9.9", 53, 0}, {"100.100.111.1", 53, 0}, // proxies and sentinels that nobody announced
+		{"fd12::1", 53, 6}, {"fd00:2021:1111::1:2", 53, 0}, {"fd00:2021:1111:8000::9", 53, 0}, {"fd00:2021:1111:8000:100:100:111:1", 53, 0},
+		{"2001:db8::1", 53, 1}, {"fe80::1", 53, 0},
+	} {
+		src, dst := c4(1), addr(test.to)
+		if dst.Is6() {
+			src = c6(1)
+		}
+		b.flows = nil
+		passed := b.send(1, udp(src, dst, 5000, test.port)) != nil
+		if passed != (test.resource != 0) {
+			t.Errorf("to %s:%d passed: %v", test.to, test.port, passed)
+			continue
+		}
+		b.flows = slices.DeleteFunc(b.flows, func(f core.Flow) bool { return f.Kind != core.FlowStarted })
+		if passed && (len(b.flows) != 1 || b.flows[0].Grant.Resource != res(test.resource)) {
+			t.Errorf("to %s:%d: %+v, want resource %d", test.to, test.port, b.flows, test.resource)
+		}
+		if passed {
+			b.arrives(udp(dst, src, test.port, 5000), dst)
+		}
+		b.now = b.now.Add(time.Hour) // so that the next one is a session of its own
+	}
 }
 
 // A filter of a DNS resource counts on the proxy address only, whatever CIDR

@@ -59,7 +59,8 @@ func (c *Core) Sessions() (n int) {
 
 // Restore takes up what a gateway before this one wrote down, and returns how
 // many clients and sessions that are. It is for a new Core. What cannot be read
-// is left out; the error, if any, is ErrSnapshot.
+// is left out, and clients with sessions that may not be; the error, if any, is
+// ErrSnapshot.
 func (c *Core) Restore(b []byte, now time.Time) (clients, sessions int, err error) {
 	head := len(snapshotMagic)
 	if len(b) < head+8 || len(b) > maxSnapshotSize || string(b[:head]) != snapshotMagic || len(c.clients) > 0 {
@@ -80,13 +81,14 @@ func (c *Core) Restore(b []byte, now time.Time) (clients, sessions int, err erro
 		if b = b[40:]; int64(n) > int64(len(b)) {
 			return clients, sessions, ErrSnapshot
 		}
-		if err := c.restoreClient(who, a4, a6, b[:n], gap, now); err != nil {
-			return clients, sessions, err
+		if e := c.restoreClient(who, a4, a6, b[:n], gap, now); e != nil {
+			err = e
+		} else {
+			clients, sessions = clients+1, sessions+c.clients[who].nat.Len()
 		}
-		clients, sessions = clients+1, sessions+c.clients[who].nat.Len()
 		b = b[n:]
 	}
-	return clients, sessions, nil
+	return clients, sessions, err
 }
 
 // restoreClient parks a client with its sessions.
@@ -113,10 +115,19 @@ func (c *Core) newClient(who id.Client, addr4, addr6 netip.Addr, now time.Time) 
 		addr6:  addr6,
 		grants: make(map[id.Resource]*grant),
 		known:  make(map[id.Resource]*core.Grant),
-		nat:    nat.New(nat.Config{Rand: c.rng, Flows: c.flows.on}, now),
+		nat:    nat.New(nat.Config{Rand: c.rng, Flows: c.flows.on, Spread: c.spread(who), Usable: c.usable}, now),
 	}
 	k.nat.SetHost(c.own4, c.own6)
 	return k
+}
+
+// spread is a number that is a client's own, and the same whenever it comes; 0
+// if clients shall not spread.
+func (c *Core) spread(who id.Client) uint64 {
+	if !c.c.Spread {
+		return 0
+	}
+	return binary.BigEndian.Uint64(who[:8]) ^ binary.BigEndian.Uint64(who[8:]) | 1<<63
 }
 
 // enroll makes a client known by its ID and its addresses.

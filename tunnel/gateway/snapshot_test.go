@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -53,6 +54,33 @@ func TestO3SessionsOutliveTheGateway(t *testing.T) {
 	b.grant(1, cidr(2, "10.0.1.0/24"), 0)
 	b.arrives(tcp(in2, c4(1), 22, 5001, ack), in2)
 	b.passes(1, tcp(c4(1), p, 5002, 443, syn), addrA) // the name is known, too
+}
+
+// Where names may point, sessions may go on, and nowhere else: an administrator
+// may have changed his mind. Other clients' sessions are not concerned.
+func TestO3AllowedAddresses(t *testing.T) {
+	allowed := Config{LinkLocal: []netip.Prefix{netip.MustParsePrefix("169.254.10.0/24")}}
+	b := newBenchWith(t, allowed)
+	far := addr("169.254.10.1")
+	for n := byte(1); n <= 2; n++ {
+		b.grant(n, dns(1, "*.corp.example"), 0)
+		b.name(n, 1, "x.corp.example", proxies(1), [...]netip.Addr{1: far, 2: addrA}[n])
+	}
+	b.passes(1, udp(c4(1), proxies(1)[0], 5000, 53), far)
+	b.passes(2, udp(c4(2), proxies(1)[0], 5000, 53), addrA)
+	text := b.c.AppendSnapshot(nil, b.now)
+	for _, test := range []struct {
+		c       Config
+		clients int
+		err     error
+	}{{allowed, 2, nil}, {Config{}, 1, ErrSnapshot}} {
+		next := newBenchWith(t, test.c)
+		if clients, sessions, err := next.c.Restore(text, next.now); clients != test.clients || sessions != test.clients || err != test.err {
+			t.Errorf("%v allowed: %d clients, %d sessions, %v", test.c.LinkLocal, clients, sessions, err)
+		}
+		next.grant(2, dns(1, "*.corp.example"), 0)
+		next.passes(2, udp(c4(2), proxies(1)[0], 5000, 53), addrA)
+	}
 }
 
 func TestO3OnlyForTheSameAddressesAndForAWhile(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"stile/tunnel/packet"
+	"stile/tunnel/policy"
 )
 
 // Times of spec gateway-nat.md 7.1.
@@ -59,6 +60,10 @@ type Config struct {
 	// that depends on it, not at the lowest (O1). It should differ between clients
 	// and be the same whenever one returns.
 	Spread uint64
+	// Usable tells which addresses a name may point at (N19); nil stands for
+	// policy.IsUsable. Answers are expected to have no others; what Restore reads
+	// is checked.
+	Usable func(netip.Addr) bool
 	// Literal holds as in April 2025: failures are no evidence (N6), and closed
 	// sessions hold for a minute like others (N7).
 	Literal bool
@@ -72,6 +77,7 @@ type Table struct {
 	literal     bool
 	flows       bool
 	spread      uint64
+	usable      func(netip.Addr) bool
 	pace        pace
 	start       time.Time   // instants count from here
 	now         time.Time   // the latest that was told
@@ -102,12 +108,16 @@ func New(c Config, now time.Time) *Table {
 	if c.MaxSessions == 0 {
 		c.MaxSessions = maxSessions
 	}
+	if c.Usable == nil {
+		c.Usable = policy.IsUsable
+	}
 	return &Table{
 		rng:         c.Rand,
 		maxSessions: c.MaxSessions,
 		literal:     c.Literal,
 		flows:       c.Flows,
 		spread:      c.Spread,
+		usable:      c.Usable,
 		pace:        newPace(c.NewPerSecond, c.Burst),
 		start:       now,
 		hasher:      hasher{c.Rand.Uint64(), c.Rand.Uint64()},

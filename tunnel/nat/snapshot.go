@@ -134,7 +134,7 @@ func flag(b bool) byte {
 // counts as time that passed. On an error, which is ErrSnapshot, the table is
 // empty as before.
 func (t *Table) Restore(b []byte, gap time.Duration, now time.Time) error {
-	r := reader{rest: b, at: t.at(now), gap: instant(gap)}
+	r := reader{rest: b, at: t.at(now), gap: instant(gap), usable: t.usable}
 	if r.byte() != snapshotVersion || t.Len()+len(t.bindings) > 0 || gap < 0 {
 		return ErrSnapshot
 	}
@@ -191,10 +191,11 @@ func (t *Table) adopt(sessions []Session, at instant) {
 // A reader reads a snapshot. After the first thing that cannot be so it is bad,
 // and gives zeros.
 type reader struct {
-	rest []byte
-	at   instant
-	gap  instant
-	bad  bool
+	rest   []byte
+	at     instant
+	gap    instant
+	usable func(netip.Addr) bool
+	bad    bool
 }
 
 func (r *reader) take(n int) []byte {
@@ -276,7 +277,7 @@ func (r *reader) binding() *binding {
 		}
 	}
 	b.announced, b.resolved, b.confirmed = r.when(), r.bool(), r.when()
-	fits := func(x netip.Addr) bool { return x.IsValid() && x.Is4() == a.Is4() && policy.IsUsable(x) }
+	fits := func(x netip.Addr) bool { return x.IsValid() && x.Is4() == a.Is4() && r.usable(x) }
 	r.bad = r.bad || !policy.IsProxy(a) || b.name == "" || resources > maxResources || b.answered > ipv4|ipv6 ||
 		current.IsValid() && !fits(current) || b.pending.IsValid() && !fits(b.pending) ||
 		slices.ContainsFunc(b.latest, func(x netip.Addr) bool { return !fits(x) }) || !slices.IsSortedFunc(b.latest, netip.Addr.Compare)
@@ -305,7 +306,7 @@ func (r *reader) session(bindings []*binding) (s Session) {
 	r.bad = r.bad || s.outside() != out || uint64(s.proxy) > uint64(len(bindings)) || policy.IsProxy(s.inside.address()) != proxied ||
 		!proxied && s.inside.addr != s.real || s.marks&failed != 0 && !proxied || needsPort(out) && out.id == 0
 	if proxied && !r.bad {
-		r.bad = bindings[s.proxy-1].addr != s.inside.address() || !policy.IsUsable(s.goesTo())
+		r.bad = bindings[s.proxy-1].addr != s.inside.address() || !r.usable(s.goesTo())
 	}
 	return s
 }
