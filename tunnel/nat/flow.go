@@ -64,7 +64,8 @@ var endNames = [...]string{"idle", "unanswered", "finished", "reset", "evicted",
 
 func (r EndReason) String() string { return endNames[r] }
 
-// maxEvents bounds what nobody has fetched; of more, the latest are lost.
+// maxEvents bounds what nobody has fetched, besides one event for each session
+// there may be: all of them may end at once. Of more, the latest are lost.
 const maxEvents = 4096
 
 // Events moves the starts and ends of sessions since the last call to dst, in
@@ -85,7 +86,7 @@ func (t *Table) LostEvents() uint64 { return t.lostEvents }
 func (t *Table) event(kind EventKind, s *Session, why EndReason, at instant) {
 	switch {
 	case !t.flows:
-	case len(t.events) >= maxEvents:
+	case len(t.events) >= t.maxSessions+maxEvents:
 		t.lostEvents++
 	default:
 		t.events = append(t.events, Event{kind, t.flow(s), why, t.time(at)})

@@ -106,12 +106,22 @@ func TestEndsHaveReasons(t *testing.T) {
 
 func TestEventsAreBounded(t *testing.T) {
 	w := flowing(t)
-	w.pace = unpaced
+	w.pace, w.maxSessions = unpaced, 1000
 	w.announce("foo", foo, addrA)
-	for n := range maxEvents + 7 {
-		w.goes(udp(client4, p4(foo, 0), 1024+uint16(n), 53), addrA)
+	open := func(n int) {
+		for i := range n {
+			w.goes(udp(client4, p4(foo, 0), 1024+uint16(i), 53), addrA)
+		}
 	}
-	if got := len(w.told()); got != maxEvents || w.LostEvents() != 7 {
+	open(1000)
+	w.told()
+	w.at(time.Hour) // all of them end at once
+	w.Sweep(func(id.Resource) bool { return true }, w.now)
+	if got := len(w.told()); got != 1000 || w.LostEvents() != 0 {
+		t.Errorf("%d events, %d lost", got, w.LostEvents())
+	}
+	open(maxEvents/2 + 1000 + 4) // each after the first thousand ends another
+	if got := len(w.told()); got != maxEvents+1000 || w.LostEvents() != 8 {
 		t.Errorf("%d events, %d lost", got, w.LostEvents())
 	}
 }
