@@ -29,6 +29,7 @@ type client struct {
 	id           id.Client
 	peer         id.Peer
 	addr4, addr6 netip.Addr // tunnel addresses
+	actor        string     // who uses it, as the latest authorization said that said it
 
 	grants   map[id.Resource]*grant
 	known    map[id.Resource]*core.Grant // of all grants there were: their sessions may outlive them

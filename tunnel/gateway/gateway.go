@@ -62,6 +62,8 @@ type paths interface {
 	Next() time.Time
 	Drain(o *path.Output)
 	Report(dst []core.Connection) []core.Connection
+	ReportOf(p id.Peer) (core.Connection, bool)
+	ReportRelays(dst []core.Relay) []core.Relay
 }
 
 // A Core is the gateway. It implements core.Role.

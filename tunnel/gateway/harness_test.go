@@ -380,6 +380,20 @@ func (f *fakePaths) Report(dst []core.Connection) []core.Connection {
 	return dst
 }
 
+func (f *fakePaths) ReportOf(p id.Peer) (core.Connection, bool) {
+	if _, ok := f.peers[p]; !ok {
+		return core.Connection{}, false
+	}
+	if f.down[p] {
+		return core.Connection{Peer: p, State: "connecting"}, true
+	}
+	return core.Connection{Peer: p, State: "connected", Relayed: p[15]%2 == 0, Sent: 5, Received: 7}, true
+}
+
+func (f *fakePaths) ReportRelays(dst []core.Relay) []core.Relay {
+	return append(dst, core.Relay{ID: id.Relay{15: 1}, RTT: 12500 * time.Microsecond})
+}
+
 func who(n byte) id.Client   { return id.Client{15: n} }
 func res(n byte) id.Resource { return id.Resource{15: n} }
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -96,6 +97,7 @@ func (c *Core) authorize(m wire.CreateAuthorization, now time.Time) {
 		return
 	}
 	g.by = grantOf(m)
+	k.actor = cmp.Or(g.by.ActorName, k.actor)
 	k.allow(g)
 	var expires time.Time
 	if m.ExpiresAt != 0 {

@@ -33,6 +33,7 @@ type lookups struct {
 	last    uint64
 	starved []*client // whose lookups wait because too many run, first come first
 	slow    []slow    // announcements in the order of their arrival, answered or not
+	record  record
 }
 
 // A slow is an announcement that may have to be answered before its lookup.
@@ -56,6 +57,7 @@ type lookup struct {
 	client *client
 	name   string // lower case, without trailing dot
 	events []announcement
+	began  time.Time
 }
 
 // An announcement is one AssignedIPs that waits for its answer.
@@ -169,6 +171,7 @@ func (c *Core) start(k *client) {
 	k.resolving.running++
 	c.lookups.last++
 	c.lookups.by[c.lookups.last] = l
+	l.began = c.now
 	c.act(core.Lookup{ID: c.lookups.last, Name: l.name})
 }
 
@@ -203,6 +206,7 @@ func (c *Core) looked(r core.Looked, now time.Time) {
 	k := l.client
 	k.resolving.running--
 	delete(k.resolving.by, l.name)
+	c.lookups.record.add(r, now.Sub(l.began))
 
 	resolved := r.Err4 == nil || r.Err6 == nil
 	if !resolved {
