@@ -32,9 +32,9 @@ type request struct {
 }
 
 // want holds a packet for a resource that is not authorized, and asks for it.
-func (c *Core) want(r *resource, p packet.Packet, now time.Time) {
+func (c *Core) want(r *resource, p packet.Packet, t target, now time.Time) {
 	c.renew(r, now)
-	c.hold(&r.request.queue, p)
+	c.hold(&r.request.queue, p, t)
 }
 
 // renew asks for a resource; if the portal was asked a moment ago, as soon as
@@ -86,7 +86,7 @@ func (c *Core) askLater(now time.Time) {
 }
 
 // dropRequest ends the waiting for r and returns the packets that waited.
-func (c *Core) dropRequest(r *resource) [][]byte {
+func (c *Core) dropRequest(r *resource) []held {
 	if r.request == nil {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"stile/tunnel/core"
+	"stile/tunnel/fragment"
 	"stile/tunnel/id"
 	"stile/tunnel/path"
 	"stile/tunnel/policy"
@@ -78,6 +79,9 @@ type Core struct {
 	memory   memory
 	held     int // packets in all queues
 
+	fragments fragment.Table[target]
+	sweepDue  time.Time // when to look for fragments that nothing follows; zero: there are none
+
 	bindings bindings
 	tun      tun
 	names    saver
@@ -128,6 +132,9 @@ func (c *Core) Advance(now time.Time) {
 	if due(c.names.due, now) {
 		c.remember()
 	}
+	if due(c.sweepDue, now) {
+		c.forgetFragments(now)
+	}
 	if due(c.tun.retry, now) {
 		c.tun.retry = time.Time{}
 		c.tun.changed, c.tun.last = true, core.TUN{}
@@ -137,7 +144,7 @@ func (c *Core) Advance(now time.Time) {
 // Next returns when Advance is due.
 func (c *Core) Next() time.Time {
 	next := c.paths.Next()
-	for _, t := range [...]time.Time{c.resolver.Next(), c.askDue, c.bindings.due, c.names.due, c.tun.retry} {
+	for _, t := range [...]time.Time{c.resolver.Next(), c.askDue, c.bindings.due, c.names.due, c.tun.retry, c.sweepDue} {
 		next = earlier(next, t)
 	}
 	return next

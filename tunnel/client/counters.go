@@ -18,6 +18,7 @@ const (
 	configureFailed
 	connectionsFailed
 	dropControl
+	dropFragment
 	dropHeld
 	dropICMP
 	dropMalformed
@@ -50,6 +51,7 @@ var counterNames = [numCounters]string{
 	configureFailed:       "tun: configuration failed",
 	connectionsFailed:     "connections failed",
 	dropControl:           "dropped: control packet out of place",
+	dropFragment:          "dropped: fragment",
 	dropHeld:              "dropped: too many packets waiting",
 	dropICMP:              "dropped: ICMP error about no flow of ours",
 	dropMalformed:         "dropped: malformed",

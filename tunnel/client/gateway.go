@@ -54,7 +54,7 @@ func (c *Core) send(g *gateway, p packet.Packet, now time.Time) core.Route {
 		}
 		g.up = false
 	}
-	c.hold(&g.queue, p)
+	c.hold(&g.queue, p, target{}) // it goes to g, whatever it was for
 	return core.Route{}
 }
 
@@ -72,13 +72,9 @@ func (c *Core) established(gw id.Gateway, now time.Time) {
 			c.announce(b, now)
 		}
 	}
-	for _, b := range c.release(&g.queue) {
-		p, err := packet.Parse(b)
-		if err != nil {
-			panic("client: a held packet does not parse any more: " + err.Error())
-		}
-		if route := c.send(g, p, now); route.Keys != nil {
-			c.out.Held = append(c.out.Held, core.Held{Route: route, Packet: b})
+	for _, h := range c.release(&g.queue) {
+		if route := c.send(g, h.Packet, now); route.Keys != nil {
+			c.out.Held = append(c.out.Held, core.Held{Route: route, Packet: h.Bytes()})
 		}
 	}
 }

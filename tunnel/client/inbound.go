@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"time"
 
 	"stile/tunnel/core"
@@ -29,8 +30,11 @@ func (c *Core) Inbound(k *wg.Keys, counter uint64, plain []byte, now time.Time) 
 		return nil
 	}
 	g := c.gateways[id.GatewayOf(peer)]
-	p, err := packet.Parse(packet.Trim(plain))
+	p, err := packet.ParseFragment(packet.Trim(plain))
 	switch {
+	case errors.Is(err, packet.ErrFragment):
+		c.count(dropFragment)
+		return nil
 	case err != nil:
 		c.count(dropMalformed)
 		return nil
@@ -61,7 +65,7 @@ func (c *Core) Inbound(k *wg.Keys, counter uint64, plain []byte, now time.Time) 
 // the path to it. "Prohibited" says that the gateway knows of no authorization.
 func (c *Core) inboundError(g *gateway, p packet.Packet, now time.Time) []byte {
 	q, ok := p.Quote()
-	if !ok || q.Src() != p.Dst() || !g.is(q.Dst()) && !c.reaches(g, q.Dst(), now) {
+	if !ok || p.IsFragment() || q.Src() != p.Dst() || !g.is(q.Dst()) && !c.reaches(g, q.Dst(), now) {
 		c.count(dropICMP)
 		return nil
 	}

@@ -30,8 +30,14 @@ func (c *Core) Outbound(p packet.Packet, now time.Time) core.Route {
 		c.count(dropToSelf)
 	case policy.IsSentinel(dst):
 		c.toSentinel(p, now)
+	case p.IsFragment():
+		return c.outboundFragment(p, now)
 	default:
-		return c.route(p, dst, now)
+		t, ok := targetOf(p)
+		if ok {
+			return c.route(p, dst, t, now)
+		}
+		c.count(dropICMP)
 	}
 	return core.Route{}
 }
@@ -43,7 +49,7 @@ func isControl(p packet.Packet) bool {
 
 // toSentinel answers DNS and swallows everything else.
 func (c *Core) toSentinel(p packet.Packet, now time.Time) {
-	if p.DstPort() != dnsPort || p.Proto() != packet.UDP {
+	if p.DstPort() != dnsPort || p.Proto() != packet.UDP || p.IsFragment() {
 		c.count(dropSentinel)
 		return
 	}
@@ -98,7 +104,7 @@ func (c *Core) tunnelled(server netip.Addr, now time.Time) bool {
 
 // A target is what a packet's resource is found by: for most packets their
 // protocol and destination port. An ICMP error follows the packet it reports
-// about, which came from the resource (16.1).
+// about, which came from the resource (16.1); a later fragment the first one.
 type target struct {
 	proto packet.Proto
 	port  uint16
@@ -120,12 +126,8 @@ func targetOf(p packet.Packet) (_ target, ok bool) {
 
 // route finds the resource of a packet by its destination (15.1) and sends it
 // there.
-func (c *Core) route(p packet.Packet, dst netip.Addr, now time.Time) core.Route {
-	t, ok := targetOf(p)
+func (c *Core) route(p packet.Packet, dst netip.Addr, t target, now time.Time) core.Route {
 	switch {
-	case !ok:
-		c.count(dropICMP)
-		return core.Route{}
 	case policy.IsPeer(dst):
 		if g := c.byAddr[dst]; g != nil {
 			return c.send(g, p, now)
@@ -138,7 +140,7 @@ func (c *Core) route(p packet.Packet, dst netip.Addr, now time.Time) core.Route 
 	entry, verdict := c.networks.Find(dst, t.proto, t.port, now)
 	switch {
 	case verdict == policy.Permitted:
-		return c.toResource(c.resources[entry.Resource], p, now)
+		return c.toResource(c.resources[entry.Resource], p, t, now)
 	case verdict == policy.Denied:
 		c.prohibit(p)
 	case c.internet != nil:
@@ -163,7 +165,7 @@ func (c *Core) toProxy(p packet.Packet, dst netip.Addr, t target, now time.Time)
 	}
 	r := c.resources[res]
 	if r.gateway == nil {
-		c.want(r, p, now)
+		c.want(r, p, t, now)
 		return core.Route{}
 	}
 	b := c.bindings.find(n, r)
@@ -175,7 +177,7 @@ func (c *Core) toProxy(p packet.Packet, dst netip.Addr, t target, now time.Time)
 		c.announce(b, now)
 	}
 	if hold {
-		c.hold(&b.queue, p)
+		c.hold(&b.queue, p, t)
 		return core.Route{}
 	}
 	return c.send(r.gateway, p, now)
@@ -193,15 +195,15 @@ func (c *Core) toInternet(p packet.Packet, dst netip.Addr, t target, now time.Ti
 	case !policy.Filters(c.internet.Filters).Permits(t.proto, t.port):
 		c.prohibit(p)
 	default:
-		return c.toResource(c.internet, p, now)
+		return c.toResource(c.internet, p, t, now)
 	}
 	return core.Route{}
 }
 
 // toResource sends a packet to a CIDR or Internet resource.
-func (c *Core) toResource(r *resource, p packet.Packet, now time.Time) core.Route {
+func (c *Core) toResource(r *resource, p packet.Packet, t target, now time.Time) core.Route {
 	if r.gateway == nil {
-		c.want(r, p, now)
+		c.want(r, p, t, now)
 		return core.Route{}
 	}
 	return c.send(r.gateway, p, now)
@@ -216,14 +218,10 @@ func (c *Core) prohibit(p packet.Packet) {
 }
 
 // again routes packets that waited from the start (17); they leave in order.
-func (c *Core) again(packets [][]byte, now time.Time) {
-	for _, b := range packets {
-		p, err := packet.Parse(b)
-		if err != nil {
-			panic("client: a held packet does not parse any more: " + err.Error())
-		}
-		if r := c.route(p, p.Dst(), now); r.Keys != nil {
-			c.out.Held = append(c.out.Held, core.Held{Route: r, Packet: b})
+func (c *Core) again(packets []held, now time.Time) {
+	for _, h := range packets {
+		if r := c.route(h.Packet, h.Dst(), h.target, now); r.Keys != nil {
+			c.out.Held = append(c.out.Held, core.Held{Route: r, Packet: h.Bytes()})
 		}
 	}
 }

@@ -31,7 +31,7 @@ func TestQueue(t *testing.T) {
 		for _, b := range c.add {
 			raw := slices.Clone(b)
 			p, _ := packet.Parse(raw)
-			q.add(p)
+			q.add(p, target{})
 			clear(raw) // the queue has a copy
 		}
 		if got := texts(q.packets); !slices.Equal(got, c.want) {
@@ -40,10 +40,9 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-func texts(packets [][]byte) []string {
+func texts(packets []held) []string {
 	var list []string
-	for _, b := range packets {
-		p, _ := packet.Parse(b)
+	for _, p := range packets {
 		list = append(list, string(p.Payload()))
 	}
 	return list

@@ -141,7 +141,7 @@ func (a *arrival) mark(p []byte) {
 	if a.ecn != ce {
 		return
 	}
-	if q, err := packet.Parse(p); err == nil && q.ECN() != 0 {
+	if q, err := packet.ParseFragment(p); err == nil && q.ECN() != 0 {
 		q.SetECN(ce)
 	}
 }

@@ -48,7 +48,7 @@ func makeSlots(n int) (slots [][]byte, sizes []int) {
 // outbound decides about one batch, seals what goes out, and sends it.
 func (c *carrier) outbound(slots [][]byte, sizes []int, packets []packet.Packet, routes []core.Route) {
 	for i, slot := range slots {
-		p, err := packet.Parse(slot[core.Headroom : core.Headroom+sizes[i]])
+		p, err := packet.ParseFragment(slot[core.Headroom : core.Headroom+sizes[i]])
 		if packets[i] = p; err != nil {
 			packets[i] = packet.Packet{}
 			c.stats.malformed.Add(1)

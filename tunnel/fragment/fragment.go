@@ -40,8 +40,8 @@ type Table[V any] struct {
 	lost    uint64
 }
 
-// New returns an empty Table. rng makes up IDs; it is not needed where
-// addresses stay as they are.
+// New returns an empty Table. rng makes up IDs; where addresses stay as they
+// are, it is not needed, and the zero Table does.
 func New[V any](rng *rand.Rand) *Table[V] { return &Table[V]{rng: rng} }
 
 // A Key is what all fragments of a datagram have in common, and no others at

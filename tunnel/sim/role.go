@@ -53,7 +53,7 @@ func (r *Role) Do(input func(c core.Role, now time.Time)) {
 
 // Send is a packet from an application. It becomes the role's.
 func (r *Role) Send(raw []byte) error {
-	p, err := packet.Parse(raw)
+	p, err := packet.ParseFragment(raw)
 	if err != nil {
 		return err
 	}
