@@ -2,6 +2,7 @@ package nat
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -27,6 +28,7 @@ type binding struct {
 	pins      []*pin  // current, and those that warm sessions go to
 	idle      list    // sessions that hold nothing: no packet for a minute, closed (N7), or failing (N6)
 	announced instant // last
+	used      instant // when the client last sent a packet, or never
 	confirmed instant // when the name was last resolved, if it has been
 	resolved  bool
 	unneeded  instant // since when no resource of it is authorized, if orphan
@@ -44,8 +46,12 @@ func (t *Table) bindingOf(s *Session) *binding {
 	return t.bound[s.proxy-1]
 }
 
+// never is before all times.
+const never = instant(math.MinInt64)
+
 // bind gives a binding its slot and makes it what its address stands for.
 func (t *Table) bind(b *binding) {
+	b.used = never
 	b.idle.by = byProxy
 	t.bindings[b.addr] = b
 	if n := len(t.unbound); n > 0 {
@@ -142,6 +148,21 @@ func (t *Table) Usable(name string, proxies []netip.Addr, now time.Time) bool {
 		t.settle(b, at)
 		return b.current != nil || t.hasSession(b, at)
 	})
+}
+
+// Used returns when the client last sent a packet to one of proxies; zero if it
+// never did. ok is false if none of them stands for name.
+func (t *Table) Used(name string, proxies []netip.Addr) (last time.Time, ok bool) {
+	used := never
+	for _, p := range proxies {
+		if b := t.bindings[p]; b != nil && b.name == name {
+			used, ok = max(used, b.used), true
+		}
+	}
+	if used == never {
+		return time.Time{}, ok
+	}
+	return t.time(used), ok
 }
 
 // Answer applies the outcome of a resolution of name to those of proxies that

@@ -151,8 +151,11 @@ func (s *Session) Proxied() (addr netip.Addr, ok bool) {
 // on the proxy address (N8).
 func (t *Table) touchOut(s *Session, flags packet.TCPFlags, at instant) {
 	b := t.bindingOf(s)
-	if b != nil && b.waiting {
-		t.settle(b, at)
+	if b != nil {
+		if b.waiting {
+			t.settle(b, at)
+		}
+		b.used = at
 	}
 	before := s.state
 	s.out, s.any = at, at
@@ -272,6 +275,7 @@ func (t *Table) add(n *Session) *Session {
 	s.class = s.classify()
 	t.join(s)
 	if b := t.bindingOf(s); b != nil {
+		b.used = max(b.used, s.out)
 		t.wake(b, s)
 	}
 	return s
