@@ -35,13 +35,15 @@ func (t *Table) Proxies(dst []netip.Addr) []netip.Addr {
 }
 
 // Binding returns what a proxy address stands for; ok is false if that is
-// nothing. It changes nothing.
+// nothing. It holds no answer up and lets none take effect.
 func (t *Table) Binding(proxy netip.Addr, now time.Time) (v Binding, ok bool) {
+	at := t.at(now)
 	b := t.bindings[proxy]
 	if b == nil {
 		return Binding{}, false
 	}
-	v = t.binding(b, t.at(now))
+	t.judge(at)
+	v = t.binding(b, at)
 	if v.Waiting && !v.Held { // the next packet will find it so
 		v.Current, v.Pending, v.Waiting = v.Pending, netip.Addr{}, false
 	}
