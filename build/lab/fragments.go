@@ -16,9 +16,9 @@ import (
 )
 
 // fragmentSizes are payloads of datagrams, from the largest that needs no
-// fragments in either family to many fragments. The second is the smallest that
-// needs them over IPv4.
-var fragmentSizes = []int{1232, 1253, 1400, 2000, 2500, 4096, 8000}
+// fragments in either family to the largest there is over IPv4, with 53. The
+// second is the smallest that needs them over IPv4.
+var fragmentSizes = []int{1232, 1253, 1400, 2000, 2500, 4000, 4096, 8000, 65507}
 
 const (
 	fragmentTimes = 10 // datagrams of each size on each way
@@ -54,9 +54,12 @@ func runFragments(s *stage) error {
 	}
 	var errs []error
 	lost := 0
-	steps := []step{{"large datagrams are echoed inside the site", func() error {
-		return v.large(v.net.gateway.Dial, netip.AddrPortFrom(wikiPlace.v4.Addr(), 7), 8000, 1)
-	}}}
+	steps := []step{
+		{"large datagrams are echoed inside the site", func() error {
+			return v.large(v.net.gateway.Dial, netip.AddrPortFrom(wikiPlace.v4.Addr(), 7), 65507, 1)
+		}},
+		{"the first packet ever to the site, a datagram of 65,507 bytes, comes back", v.largeFirst},
+	}
 	for _, way := range []struct {
 		name string
 		kind string
@@ -85,10 +88,55 @@ func runFragments(s *stage) error {
 			return nil // all ways are tried; the last step tells
 		}})
 	}
+	for _, size := range []int{4000, 20000} {
+		steps = append(steps, step{fmt.Sprintf("ping -s %d is answered, by name and by address, over IPv4 and IPv6", size), func() error {
+			return v.largePings(size)
+		}})
+	}
 	return s.all(append(steps,
 		step{"all of them came back whole", func() error { v.metric("sizes_lost", float64(lost)); return errors.Join(errs...) }},
 		step{"many at a time, of different flows", func() error { return v.largeTogether() }},
 		step{"all programs end when they are told to", v.end})...)
+}
+
+// largeFirst sends a large datagram when nothing is known yet, neither the
+// gateway nor its view of the name. All of it waits for that.
+func (v *visit) largeFirst() error {
+	addrs, err := v.proxies(wikiName, "A")
+	if err != nil {
+		return err
+	}
+	c, err := v.net.laptop.Dial(v.ctx, "udp", netip.AddrPortFrom(addrs[0], 7).String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	sent, began := bytes.Repeat([]byte("first, and whole. "), 65507/18+1)[:65507], time.Now()
+	if _, err := exchange(c, sent, make([]byte, 65536), 10*time.Second); err != nil {
+		return err
+	}
+	v.metric("first_ms", float64(time.Since(began).Microseconds())/1000)
+	return nil
+}
+
+// largePings has ping send large requests. The first one over IPv6 may be lost,
+// as large answers are.
+func (v *visit) largePings(size int) error {
+	to := []netip.Addr{wikiPlace.v4.Addr(), wikiPlace.v6.Addr()}
+	for _, kind := range []string{"A", "AAAA"} {
+		addrs, err := v.proxies(wikiName, kind)
+		if err != nil {
+			return err
+		}
+		to = append(to, addrs[0])
+	}
+	for _, a := range to {
+		_, err := v.tool(true, `(?m)^5 packets transmitted, [45] received`, "ping", "-n", "-c", "5", "-i", "0.2", "-W", "2", "-s", fmt.Sprint(size), a.String())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
@@ -108,7 +156,7 @@ func (v *visit) large(dial dialer, to netip.AddrPort, size, times int) error {
 		}
 		n, err := 0, error(nil)
 		for range fragmentTries {
-			if n, err = exchange(c, sent, got); err == nil {
+			if n, err = exchange(c, sent, got, time.Second); err == nil {
 				break
 			}
 		}
@@ -122,8 +170,9 @@ func (v *visit) large(dial dialer, to netip.AddrPort, size, times int) error {
 	return nil
 }
 
-func exchange(c net.Conn, sent, got []byte) (int, error) {
-	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+// exchange waits for an answer that is what was sent.
+func exchange(c net.Conn, sent, got []byte, patience time.Duration) (int, error) {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, err
 	}
 	if _, err := c.Write(sent); err != nil {
