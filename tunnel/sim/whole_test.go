@@ -54,13 +54,16 @@ var (
 )
 
 func newWhole(t *testing.T, seed uint64, home, office sim.NAT, resources ...wire.Resource) *whole {
+	return newWholeOn(t, seed, sim.Link{Delay: uplink}, home, office, resources...)
+}
+
+func newWholeOn(t *testing.T, seed uint64, link sim.Link, home, office sim.NAT, resources ...wire.Resource) *whole {
 	w := &whole{t: t, Internet: sim.New(seed), resources: resources, site: id.Site{0: 9}, lookupTime: ms,
 		records: map[string][]netip.Addr{"wiki.corp.example": {netip.MustParseAddr("10.1.0.80"), netip.MustParseAddr("2001:db8::80")}}}
 	for i := range w.resources {
 		w.resources[i].Sites = []wire.Site{{ID: w.site}}
 	}
 	w.relay = w.Relay(sim.Dual, sim.Link{})
-	link := sim.Link{Delay: uplink}
 	w.gateway = w.Role(w.Site(office, sim.Dual, link), func(private wire.Key, chance *rand.ChaCha8) core.Role {
 		w.gatewayKey = public(private)
 		return gateway.New(gateway.Config{Private: private, Rand: chance, Wall: w.Now()}, w.Now())
