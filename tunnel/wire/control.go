@@ -70,7 +70,19 @@ type DomainStatus struct {
 	Resource id.Resource
 	Domain   string // as in AssignedIPs
 	Active   bool   // "Active"; any other text on the wire is inactive
+	// V4 and V6 tell for which families the name has addresses. Only our own
+	// gateways say it, if they are told to (spec gateway-nat.md O2).
+	V4, V6 Optional
 }
+
+// An Optional is a truth value that need not be there.
+type Optional uint8
+
+const (
+	Unsaid Optional = iota // the member is absent
+	Yes
+	No
+)
 
 // ParseDomainStatus reads the payload of an EventDomainStatus packet. b is
 // borrowed.
@@ -83,6 +95,7 @@ func ParseDomainStatus(b []byte) (DomainStatus, error) {
 		o.fail("domain", checkDomain(d.Domain))
 		o.need(&status, "status")
 		d.Active = status == "Active"
+		d.V4, d.V6 = o.optional("v4"), o.optional("v6")
 	})
 	if err != nil {
 		return DomainStatus{}, fmt.Errorf("domain status: %w", err)
@@ -101,8 +114,29 @@ func (d DomainStatus) Append(dst []byte) []byte {
 		w.field("resource", d.Resource)
 		w.field("domain", d.Domain)
 		w.field("status", status)
+		w.truth("v4", d.V4)
+		w.truth("v6", d.V6)
 	})
 	return w.b
+}
+
+// optional reads a truth value that may be absent. Anything else is as good as
+// absent: others may mean something else by the name.
+func (o *object) optional(name string) Optional {
+	switch string(o.find(name)) {
+	case "true":
+		return Yes
+	case "false":
+		return No
+	}
+	return Unsaid
+}
+
+// truth writes a truth value if there is one.
+func (w *writer) truth(name string, v Optional) {
+	if v != Unsaid {
+		w.field(name, v == Yes)
+	}
 }
 
 func readControl(b []byte, read func(*object)) error {

@@ -25,7 +25,7 @@ func TestControlGolden(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, assignedJSON)
 	}
 	d, err := ParseDomainStatus([]byte(statusJSON))
-	if want := (DomainStatus{must(id.Resource{}, "c0000000-0000-4000-8000-0000000000aa"), "example.com", true}); err != nil || d != want {
+	if want := (DomainStatus{must(id.Resource{}, "c0000000-0000-4000-8000-0000000000aa"), "example.com", true, Unsaid, Unsaid}); err != nil || d != want {
 		t.Fatalf("%+v, %v; want %+v", d, err, want)
 	}
 	if got := string(d.Append(nil)); got != statusJSON || len(got) != 140-48 {
@@ -63,6 +63,27 @@ func TestControlStrictness(t *testing.T) {
 	}
 }
 
+// Our own gateways may say for which families a name has addresses.
+func TestO2FamiliesOfADomainStatus(t *testing.T) {
+	for members, want := range map[string][2]Optional{
+		``:                         {Unsaid, Unsaid},
+		`,"v4":true,"v6":false`:    {Yes, No},
+		`,"v6":true`:               {Unsaid, Yes},
+		`,"v4":null,"v6":"no"`:     {Unsaid, Unsaid},
+		`,"v4":1,"v6":{"v6":true}`: {Unsaid, Unsaid},
+	} {
+		text := strings.TrimSuffix(statusJSON, "}") + members + "}"
+		d, err := ParseDomainStatus([]byte(text))
+		if err != nil || d.V4 != want[0] || d.V6 != want[1] || !d.Active {
+			t.Errorf("%s: %+v, %v", text, d, err)
+		}
+	}
+	d := DomainStatus{Domain: "example.com", Active: true, V4: Yes, V6: No}
+	if got, want := string(d.Append(nil)), `{"resource":"00000000-0000-0000-0000-000000000000","domain":"example.com","status":"Active","v4":true,"v6":false}`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 func FuzzAssignedIPs(f *testing.F) {
 	f.Add([]byte(assignedJSON))
 	f.Add([]byte(`{"resource":"c0000000-0000-4000-8000-0000000000aa","domain":"a.","proxy_ips":[]}`))
@@ -80,6 +101,7 @@ func FuzzAssignedIPs(f *testing.F) {
 func FuzzDomainStatus(f *testing.F) {
 	f.Add([]byte(statusJSON))
 	f.Add([]byte(strings.Replace(statusJSON, "Active", "\\u0041", 1)))
+	f.Add([]byte(strings.Replace(statusJSON, "}", `,"v4":true,"v6":false}`, 1)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := ParseDomainStatus(b)
 		if err != nil {
