@@ -42,7 +42,7 @@ type client struct {
 	closeAt time.Time // when to say goodbye, if no grant came by then; zero: not
 	parked  time.Time // since when the client is gone; zero: it is not
 
-	resolving resolving
+	names     names
 	announced bucket // AssignedIPs
 	errors    bucket // ICMP errors to the client
 
@@ -218,6 +218,7 @@ func (c *Core) housekeep(now time.Time) {
 			c.touch(k)
 			c.collect()
 		}
+		c.refresh(k, sweep, now)
 		c.repeat(k, now)
 	}
 	if len(c.clients) > 0 {

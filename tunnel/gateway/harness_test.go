@@ -47,6 +47,8 @@ type bench struct {
 	looks []core.Lookup
 	flows []core.Flow // all that were told
 	last  []byte      // the latest packet that the core itself sent to a client
+
+	refresh func(core.Lookup) core.Looked // answers those that nobody announced; nil: DNS fails
 }
 
 // newBench returns a gateway that has joined and was configured.
@@ -111,6 +113,10 @@ func (b *bench) do(input func()) {
 					answers = append(answers, r)
 				}
 			case core.Lookup:
+				if len(b.c.lookups.by[a.ID].events) == 0 { // nobody announced it: a refresh
+					answers = append(answers, b.refreshed(a))
+					continue
+				}
 				b.note("look up %s", a.Name)
 				b.looks = append(b.looks, a)
 			default:
@@ -121,6 +127,15 @@ func (b *bench) do(input func()) {
 			b.c.Done(r, b.now)
 		}
 	}
+}
+
+func (b *bench) refreshed(a core.Lookup) core.Looked {
+	if b.refresh == nil {
+		return core.Looked{ID: a.ID, Err4: errLookup, Err6: errLookup}
+	}
+	r := b.refresh(a)
+	r.ID = a.ID
+	return r
 }
 
 func (b *bench) note(format string, args ...any) {

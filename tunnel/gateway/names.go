@@ -6,20 +6,16 @@ import (
 	"strings"
 	"time"
 
-	"stile/tunnel/core"
 	"stile/tunnel/id"
-	"stile/tunnel/nat"
 	"stile/tunnel/packet"
 	"stile/tunnel/policy"
 	"stile/tunnel/wire"
 )
 
-// Bounds of resolving (7.1).
+// Bounds of what a client may announce (7.1).
 const (
-	maxLookups          = 1000 // at a time
-	maxLookupsPerClient = 64   // at a time; more wait
-	maxNamesWaiting     = 4096 // per client
-	maxJoined           = 64   // announcements that wait for one resolution
+	maxWaiting = 4096 // announcements that wait for an answer
+	maxSets    = 4    // different sets of proxy addresses of one name; the oldest goes
 )
 
 // staleReply is how long a client waits for the status of a name that flows
@@ -27,37 +23,22 @@ const (
 // an announcement after two seconds and holds packets meanwhile.
 const staleReply = 1800 * time.Millisecond
 
-// lookups are the resolutions that run for all clients.
-type lookups struct {
-	by      map[uint64]*lookup
-	last    uint64
-	starved []*client // whose lookups wait because too many run, first come first
-	slow    []slow    // announcements in the order of their arrival, answered or not
-	record  record
-}
-
-// A slow is an announcement that may have to be answered before its lookup.
-type slow struct {
-	lookup *lookup
-	event  int // its index in there
-	due    time.Time
-}
-
-// resolving are the names of one client that are being resolved.
-type resolving struct {
-	by      map[string]*lookup
-	waiting []*lookup
+// names are those that one client announced.
+type names struct {
+	by      map[string]*name
+	queue   []*lookup // that have not started, first come first
 	running int
-	starved bool
+	waiting int       // announcements without an answer
+	starved bool      // it waits for a place among all clients' lookups
+	due     time.Time // when to look for names to refresh; zero: not before the next sweep
 }
 
-// A lookup resolves one name for one client, and all announcements of it that
-// arrive meanwhile.
-type lookup struct {
-	client *client
-	name   string // lower case, without trailing dot
-	events []announcement
-	began  time.Time
+// A name is what a client announced, and how far it is known.
+type name struct {
+	text   string         // lower case, without trailing dot
+	sets   [][]netip.Addr // of proxy addresses, each as it was announced and sorted; latest last
+	lookup *lookup        // that waits or runs; nil: none
+	over   time.Time      // when what is known is to be refreshed; zero: nothing is
 }
 
 // An announcement is one AssignedIPs that waits for its answer.
@@ -69,36 +50,78 @@ type announcement struct {
 }
 
 // assigned takes a client's word for which proxy addresses stand for a name.
-// Each announcement has the name resolved anew, unless that is going on.
+// Each announcement has the name resolved anew, unless that is going on (N22).
 func (c *Core) assigned(k *client, a wire.AssignedIPs, now time.Time) {
-	name := strings.ToLower(strings.TrimSuffix(a.Domain, "."))
-	if !k.mayAnnounce(a.Resource, name, now) || !validProxies(a.ProxyIPs) {
-		c.count(announcementsRefused)
-		c.reply(k, a.Resource, a.Domain, false, now)
+	text := strings.ToLower(strings.TrimSuffix(a.Domain, "."))
+	slices.SortFunc(a.ProxyIPs, netip.Addr.Compare)
+	if !k.mayAnnounce(a.Resource, text, now) || !validProxies(a.ProxyIPs) {
+		c.refuseName(k, a, now)
 		return
 	}
-	l := k.resolving.by[name]
-	if l != nil && len(l.events) >= maxJoined || l == nil && len(k.resolving.waiting) >= maxNamesWaiting {
-		c.count(announcementsDropped)
+	if k.names.waiting >= maxWaiting {
+		c.count(announcementsDropped) // the client repeats it
 		return
 	}
-	if !k.nat.Announce(name, a.Resource, a.ProxyIPs, now) {
-		c.count(announcementsRefused)
-		c.reply(k, a.Resource, a.Domain, false, now)
+	if !k.nat.Announce(text, a.Resource, a.ProxyIPs, now) {
+		c.refuseName(k, a, now)
 		return
-	}
-	if l == nil {
-		l = &lookup{client: k, name: name}
-		if k.resolving.by == nil {
-			k.resolving.by = make(map[string]*lookup)
-		}
-		k.resolving.by[name] = l
-		k.resolving.waiting = append(k.resolving.waiting, l)
 	}
 	c.count(announcementsTaken)
+	k.names.waiting++
+	l := c.lookUp(k, k.names.get(text).standFor(a.ProxyIPs))
 	l.events = append(l.events, announcement{resource: a.Resource, domain: a.Domain, proxies: a.ProxyIPs})
 	c.lookups.slow = append(c.lookups.slow, slow{l, len(l.events) - 1, now.Add(staleReply)})
 	c.resolve(k)
+}
+
+// refuseName says at once that packets to a name will not find their way.
+func (c *Core) refuseName(k *client, a wire.AssignedIPs, now time.Time) {
+	c.count(announcementsRefused)
+	c.reply(k, wire.DomainStatus{Resource: a.Resource, Domain: a.Domain}, now)
+}
+
+// mayAnnounce reports whether the client may use a name through a resource.
+func (k *client) mayAnnounce(r id.Resource, name string, now time.Time) bool {
+	g := k.grants[r]
+	return g.valid(now) && g.covers(name)
+}
+
+// validProxies checks what would become routes: an address beside the proxy
+// ranges would lead traffic astray (N16). The list is sorted.
+func validProxies(list []netip.Addr) bool {
+	v4, v6 := 0, 0
+	for i, a := range list {
+		if !policy.IsProxy(a) || i > 0 && a == list[i-1] {
+			return false
+		}
+		if a.Is4() {
+			v4++
+		} else {
+			v6++
+		}
+	}
+	return (v4 == 4 || v6 == 4) && (v4 == 0 || v4 == 4) && (v6 == 0 || v6 == 4)
+}
+
+func (t *names) get(text string) *name {
+	n := t.by[text]
+	if n == nil {
+		n = &name{text: text}
+		if t.by == nil {
+			t.by = make(map[string]*name)
+		}
+		t.by[text] = n
+	}
+	return n
+}
+
+// standFor notes a set of proxy addresses. Resources of one address family are
+// announced with four of the eight that others have.
+func (n *name) standFor(proxies []netip.Addr) *name {
+	n.sets = slices.DeleteFunc(n.sets, func(s []netip.Addr) bool { return slices.Equal(s, proxies) })
+	n.sets = append(n.sets, proxies)
+	n.sets = slices.Delete(n.sets, 0, max(0, len(n.sets)-maxSets))
+	return n
 }
 
 // hurry answers announcements whose lookup takes its time, if packets to the
@@ -107,13 +130,13 @@ func (c *Core) hurry(now time.Time) {
 	for len(c.lookups.slow) > 0 && due(c.lookups.slow[0].due, now) {
 		s := c.lookups.slow[0]
 		c.lookups.slow[0], c.lookups.slow = slow{}, c.lookups.slow[1:]
-		k, e := s.lookup.client, &s.lookup.events[s.event]
-		if k.resolving.by[s.lookup.name] != s.lookup { // it is done, or its client is gone
+		if s.lookup.over {
 			continue
 		}
-		if k.mayAnnounce(e.resource, s.lookup.name, now) && k.nat.Usable(s.lookup.name, e.proxies, now) {
+		k, n, e := s.lookup.client, s.lookup.name, &s.lookup.events[s.event]
+		if k.mayAnnounce(e.resource, n.text, now) && k.nat.Usable(n.text, e.proxies, now) {
 			e.answered = true
-			c.reply(k, e.resource, e.domain, true, now)
+			c.reply(k, c.status(k, n, e, true, now), now)
 		}
 	}
 }
@@ -126,145 +149,27 @@ func (c *Core) slowDue() time.Time {
 	return c.lookups.slow[0].due
 }
 
-// mayAnnounce reports whether the client may use a name through a resource.
-func (k *client) mayAnnounce(r id.Resource, name string, now time.Time) bool {
-	g := k.grants[r]
-	return g.valid(now) && g.covers(name)
+// status is what to say of an announcement. If the client is to know, it hears
+// for which families of addresses flows find their way (O2).
+func (c *Core) status(k *client, n *name, e *announcement, active bool, now time.Time) wire.DomainStatus {
+	s := wire.DomainStatus{Resource: e.resource, Domain: e.domain, Active: active}
+	if active && c.c.TellFamilies {
+		split, _ := slices.BinarySearchFunc(e.proxies, netip.IPv6Unspecified(), netip.Addr.Compare)
+		s.V4, s.V6 = k.family(n, e.proxies[:split], now), k.family(n, e.proxies[split:], now)
+	}
+	return s
 }
 
-// validProxies checks what would become routes: an address beside the proxy
-// ranges would lead traffic astray (N16).
-func validProxies(list []netip.Addr) bool {
-	v4, v6 := 0, 0
-	for i, a := range list {
-		if !policy.IsProxy(a) || slices.Contains(list[:i], a) {
-			return false
-		}
-		if a.Is4() {
-			v4++
-		} else {
-			v6++
-		}
+func (k *client) family(n *name, proxies []netip.Addr, now time.Time) wire.Optional {
+	switch {
+	case len(proxies) == 0:
+		return wire.Unsaid
+	case k.nat.Usable(n.text, proxies, now):
+		return wire.Yes
 	}
-	return (v4 == 4 || v6 == 4) && (v4 == 0 || v4 == 4) && (v6 == 0 || v6 == 4)
+	return wire.No
 }
 
-// resolve starts the client's waiting lookups as far as the bounds allow.
-func (c *Core) resolve(k *client) {
-	r := &k.resolving
-	for len(r.waiting) > 0 && r.running < maxLookupsPerClient {
-		if len(c.lookups.by) >= maxLookups {
-			if !r.starved {
-				r.starved = true
-				c.lookups.starved = append(c.lookups.starved, k)
-			}
-			return
-		}
-		c.start(k)
-	}
-}
-
-// start starts the first of the client's waiting lookups.
-func (c *Core) start(k *client) {
-	l := k.resolving.waiting[0]
-	k.resolving.waiting = slices.Delete(k.resolving.waiting, 0, 1)
-	k.resolving.running++
-	c.lookups.last++
-	c.lookups.by[c.lookups.last] = l
-	l.began = c.now
-	c.act(core.Lookup{ID: c.lookups.last, Name: l.name})
-}
-
-// feed gives the place of a lookup that ended to the client that has waited
-// longest, one name at a time.
-func (c *Core) feed() {
-	for len(c.lookups.starved) > 0 && len(c.lookups.by) < maxLookups {
-		k := c.lookups.starved[0]
-		c.lookups.starved = slices.Delete(c.lookups.starved, 0, 1)
-		k.resolving.starved = false
-		if len(k.resolving.waiting) == 0 || k.resolving.running >= maxLookupsPerClient {
-			continue
-		}
-		c.start(k)
-		if len(k.resolving.waiting) > 0 {
-			k.resolving.starved = true
-			c.lookups.starved = append(c.lookups.starved, k)
-		}
-	}
-}
-
-// looked applies the result of a lookup and answers all announcements that
-// wait for it. If neither family could be resolved, nothing changes, and a name
-// that packets still find their way to stays active: a client holds up the
-// flows of one that is not (N24).
-func (c *Core) looked(r core.Looked, now time.Time) {
-	l := c.lookups.by[r.ID]
-	if l == nil {
-		return // its client is gone
-	}
-	delete(c.lookups.by, r.ID)
-	k := l.client
-	k.resolving.running--
-	delete(k.resolving.by, l.name)
-	c.lookups.record.add(r, now.Sub(l.began))
-
-	resolved := r.Err4 == nil || r.Err6 == nil
-	if !resolved {
-		c.count(lookupsFailed)
-	}
-	v4, v6 := c.outcome(r.V4, r.Err4, netip.Addr.Is4), c.outcome(r.V6, r.Err6, netip.Addr.Is6)
-	for _, e := range l.events {
-		active := k.mayAnnounce(e.resource, l.name, now)
-		switch {
-		case !active:
-		case resolved:
-			k.nat.Answer(l.name, e.proxies, v4, v6, now)
-		default: // a lookup that failed says nothing about the addresses known before (N20)
-			active = k.nat.Usable(l.name, e.proxies, now)
-		}
-		if !e.answered {
-			c.reply(k, e.resource, e.domain, active, now)
-		}
-	}
-	c.feed()
-	c.resolve(k)
-}
-
-// outcome keeps the addresses of a family that traffic may go to (N19).
-func (c *Core) outcome(list []netip.Addr, err error, family func(netip.Addr) bool) nat.Outcome {
-	o := nat.Outcome{Failed: err != nil}
-	if err != nil {
-		return o
-	}
-	for _, a := range list {
-		if a = a.WithZone(""); family(a) && c.usable(a) {
-			o.Addrs = append(o.Addrs, a)
-		}
-	}
-	return o
-}
-
-// usable reports whether a name may point at an address. An administrator may
-// say so of link-local ones.
-func (c *Core) usable(a netip.Addr) bool {
-	return policy.IsUsable(a) || policy.IsLinkLocal(a) && slices.ContainsFunc(c.c.LinkLocal, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
-// reply tells the client whether packets to a name will find their way.
-func (c *Core) reply(k *client, r id.Resource, domain string, active bool, now time.Time) {
-	payload := wire.DomainStatus{Resource: r, Domain: domain, Active: active}.Append(nil)
-	c.paths.Control(k.peer, packet.AppendControl(nil, wire.EventDomainStatus, payload), now)
-}
-
-// forgetLookups detaches what is being resolved for a client that left: a late
-// result must not overwrite what it learns after it came back (N21, N22).
-func (c *Core) forgetLookups(k *client) {
-	for id, l := range c.lookups.by {
-		if l.client == k {
-			delete(c.lookups.by, id)
-		}
-	}
-	c.lookups.starved = slices.DeleteFunc(c.lookups.starved, func(s *client) bool { return s == k })
-	k.resolving = resolving{}
-	c.feed()
+func (c *Core) reply(k *client, s wire.DomainStatus, now time.Time) {
+	c.paths.Control(k.peer, packet.AppendControl(nil, wire.EventDomainStatus, s.Append(nil)), now)
 }

@@ -342,7 +342,7 @@ func TestN22PlacesAreSharedByClients(t *testing.T) {
 		t.Errorf("%d look-ups and %d clients are left", len(b.c.lookups.by), len(b.c.lookups.starved))
 	}
 	for n := range byte(20) {
-		if r := b.c.clients[who(n+1)].resolving; len(r.by)+len(r.waiting)+r.running != 0 || r.starved {
+		if r := b.c.clients[who(n+1)].names; len(r.queue)+r.running+r.waiting != 0 || r.starved {
 			t.Errorf("client %d: %+v", n+1, r)
 		}
 	}

@@ -55,6 +55,7 @@ const (
 	goodbyes
 	lookupsFailed
 	messagesIgnored
+	namesRefreshed
 	updatesRefused
 	numCounters
 )
@@ -102,6 +103,7 @@ var counterNames = [numCounters]string{
 	goodbyes:              "goodbyes received",
 	lookupsFailed:         "names not resolved",
 	messagesIgnored:       "portal messages ignored",
+	namesRefreshed:        "names refreshed",
 	updatesRefused:        "resource updates refused: another type",
 }
 

@@ -88,7 +88,7 @@ func (c *Core) Summary() Summary {
 		s.Events[counterNames[i]] = c.counts[i]
 	}
 	for _, k := range c.clients {
-		s.Resolutions.Waiting += len(k.resolving.waiting)
+		s.Resolutions.Waiting += len(k.names.queue)
 	}
 	for _, r := range c.paths.ReportRelays(nil) {
 		s.Relays = append(s.Relays, Relay{r.ID, r.Addr, float64(r.RTT.Microseconds()) / 1000, r.Allocated})
