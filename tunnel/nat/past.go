@@ -51,6 +51,9 @@ func (t *Table) remember(s *Session, at instant, why end) {
 		t.past.outside, t.past.inside = make(map[key]former), make(map[key]key)
 	}
 	outside := s.outside()
+	if _, known := t.past.outside[outside]; known {
+		t.forgetPast(outside) // of whoever had it before
+	}
 	t.past.outside[outside] = former{s.inside, at + instant(quarantineFor), why <= byEviction && !s.state.isClosed(), t.bindingOf(s)}
 	t.past.inside[s.inside] = outside
 }

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -153,6 +154,38 @@ func TestN31BetterARestingPortThanNone(t *testing.T) {
 	}
 	if got := w.goes(udp(client4, p4(foo, 0), 6000, 53), addrA).SrcPort(); got != 6000 {
 		t.Errorf("port %d was given", got)
+	}
+}
+
+// After its rest a port serves another conversation. What is remembered of the
+// first must not take along what is remembered of the second.
+func TestN31PortThatChangedHands(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	w.announce("bar", bar, addrA)
+	talk := func(p netip.Addr) (outside uint16) {
+		outside = w.goes(udp(client4, p, 6000, 53), addrA).SrcPort()
+		w.comes(udp(addrA, client4, 53, outside), p)
+		return outside
+	}
+	talk(p4(foo, 0))
+	w.at(7 * time.Minute) // five until it ends, two of rest
+	if got := talk(p4(bar, 0)); got != 6000 {
+		t.Fatalf("after its rest the port is not free: %d was given", got)
+	}
+	w.at(7*time.Minute + seconds(10))
+	talk(p4(foo, 0))                   // from another port
+	w.at(12*time.Minute + seconds(10)) // both are over
+	w.Sweep(nobody, w.now)
+	if got := talk(p4(foo, 1)); got == 6000 {
+		t.Error("a port that has just carried another conversation was given away")
+	}
+	w.at(time.Hour)
+	w.Sweep(nobody, w.now)
+	w.at(2 * time.Hour)
+	w.Sweep(nobody, w.now)
+	if n := len(w.past.outside) + len(w.past.inside); n != 0 {
+		t.Errorf("%d entries are left", n)
 	}
 }
 
