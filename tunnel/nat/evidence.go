@@ -47,7 +47,7 @@ func (b *binding) suspect(addr netip.Addr, port uint16, at instant) bool {
 }
 
 // note takes a session's failure as evidence. It lasts from the first failure;
-// only a session that was begun after it ran out can set it again, for twice
+// only a session that was created after it ran out can set it again, for twice
 // as long.
 func (b *binding) note(s *Session, port uint16, at instant) {
 	x := s.goesTo()
@@ -58,7 +58,7 @@ func (b *binding) note(s *Session, port uint16, at instant) {
 			b.dropOldest()
 		}
 		b.evidence = append(b.evidence, evidence{x, port, at + instant(evidenceFor), instant(evidenceFor)})
-	case s.began >= e.until:
+	case s.started >= e.until:
 		e.span = min(2*e.span, instant(evidenceMost))
 		e.until = at + e.span
 	}

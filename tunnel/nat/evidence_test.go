@@ -137,6 +137,24 @@ func TestN06AHostOutOfReach(t *testing.T) {
 	}
 }
 
+// Only a session that was created after the evidence ran out sets it again,
+// however late its handshake begins.
+func TestN06AnOlderSessionProvesNothingNew(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	w.goes(syns(5000, 443), addrA)
+	w.comes(tcp(addrA, client4, 443, 5000, rst|ack), p4(foo, 0)) // evidence until 30
+	w.at(seconds(29))
+	w.goes(tcp(client4, p4(foo, 0), 5001, 443, ack), addrA) // there is no other address
+	w.answer("foo", foo, addrA, addrB)
+	for _, s := range []float64{31, 32} {
+		w.at(seconds(s))
+		w.goes(syns(5001, 443), addrA)
+	}
+	w.at(seconds(34))
+	w.goes(syns(5002, 443), addrA)
+}
+
 // A SYN+ACK on the port refutes, and so forgets how often the evidence was right.
 func TestN06AnAnswerAcquits(t *testing.T) {
 	w := newWorld(t)

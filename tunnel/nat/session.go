@@ -31,7 +31,7 @@ type Session struct {
 
 	links    [numLists]links
 	closed   instant     // when it became closed, if it is
-	began    instant     // when it sent its first packet
+	began    instant     // when it sent its first SYN
 	fails    instant     // when it fails if nobody answers; 0: it does not
 	resource id.Resource // that let the first packet through, if known
 }
