@@ -46,12 +46,17 @@ type gatewayCommand struct {
 	Partition string `name:"max-partition-time" env:"STILE_MAX_PARTITION_TIME,FIREZONE_MAX_PARTITION_TIME" help:"Give up after so long without the portal, such as 24h (default: never)."`
 
 	FirewallIntegration bool `name:"firewall-integration" env:"STILE_FIREWALL_INTEGRATION" help:"Add a rule to another firewall's chain (Docker, ufw, firewalld, ...) where it would drop the tunnel's packets by default; it is removed at the end. Without this the gateway only says which command lets them pass."`
+
+	Rules gatewayRules `embed:""`
 }
 
 // Validate tells what is wrong with the options.
 func (g *gatewayCommand) Validate() error {
 	if _, err := service.ParseDuration(g.Partition); err != nil {
 		return fmt.Errorf("--max-partition-time: %w", err)
+	}
+	if err := g.Rules.apply(new(gateway.Config)); err != nil {
+		return err
 	}
 	return dial.CheckURL(g.APIURL, g.plainAllowed())
 }
@@ -102,7 +107,11 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			log.Warn("changes of the firewall go unnoticed", "error", e)
 		}
 	})
-	role := gateway.New(gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}, clock.Now())
+	config := gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}
+	if err := g.Rules.apply(&config); err != nil {
+		return err
+	}
+	role := gateway.New(config, clock.Now())
 	g.restore(role, log)
 	defer func() { hold(firewall, g.save(role, log), log) }()
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
