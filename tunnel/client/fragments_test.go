@@ -329,6 +329,10 @@ func TestQueueOfFragments(t *testing.T) {
 	if len(q.packets) != 4*53 || q.later != 4*52 {
 		t.Errorf("%d wait, %d later; want four of the largest datagrams", len(q.packets), q.later)
 	}
+	c := &Core{held: len(q.packets)}
+	if n := len(c.release(&q)); n != 4*53 || c.held != 0 || len(q.packets) != 0 || q.later != 0 {
+		t.Errorf("%d released, %d held; %d and %d left", n, c.held, len(q.packets), q.later)
+	}
 }
 
 // What gateways send is judged by addresses, which all fragments have.

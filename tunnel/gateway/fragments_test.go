@@ -282,6 +282,35 @@ func TestFragmentsAreRefusedAsTheFirst(t *testing.T) {
 	}
 }
 
+// What no first fragment can make up for does not wait for one.
+func TestFragmentsThatDoNotWait(t *testing.T) {
+	for counter, datagram := range map[string][]byte{
+		"dropped: multicast":      large(c4(1), addr("224.0.0.251"), 5000, 7, 3000),
+		"dropped: spoofed source": large(c4(2), addrA, 5000, 7, 3000),
+	} {
+		b := visited(t, 0)
+		b.outwardly(1, cut.Apart(datagram, packet.MaxSize, 3)[1:]...)
+		if b.counter(counter) != 2 || b.c.clients[who(1)].fragments != nil {
+			t.Errorf("%s: %v", counter, b.counters())
+		}
+	}
+}
+
+// A client that may use nothing any more may not use the host either.
+func TestFragmentsToTheHostExpire(t *testing.T) {
+	b := visited(t, 100)
+	b.at(99)
+	out := cut.Apart(large(c4(1), own4, 5000, dnsPort, 3000), packet.MaxSize, 3)
+	in := cut.Apart(large(own4, c4(1), dnsPort, 5000, 3000), packet.MaxSize, 3)
+	if n := len(b.outwardly(1, out[:2]...)) + len(b.inwardly(in[:2]...)); n != 4 {
+		t.Fatalf("%d of 4 pass: %v", n, b.counters())
+	}
+	b.now = boot.Add(100e9)
+	if n := len(b.outwardly(1, out[2])) + len(b.inwardly(in[2])); n != 0 || b.counter("dropped: expired authorization") != 2 {
+		t.Errorf("%d of 2 pass: %v", n, b.counters())
+	}
+}
+
 func dropped(b *bench) (n uint64) {
 	for _, c := range b.counters() {
 		if strings.HasPrefix(c.Name, "dropped: ") {
