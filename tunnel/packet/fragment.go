@@ -68,7 +68,7 @@ func (p Packet) SetFragmentID(id uint32) {
 	}
 	before := binary.BigEndian.Uint16(p.b[fragmentID4:])
 	binary.BigEndian.PutUint16(p.b[fragmentID4:], uint16(id))
-	p.adjust(headerChecksum4, uint64(^before)+uint64(uint16(id)))
+	adjust(p.b[headerChecksum4:headerChecksum4+2], fold(uint64(^before)+uint64(uint16(id))))
 }
 
 const (

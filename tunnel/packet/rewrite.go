@@ -79,16 +79,17 @@ func (p Packet) SetECN(ecn uint8) {
 	}
 	before := binary.BigEndian.Uint16(p.b)
 	p.b[1] = p.b[1]&^ecnMask | ecn
-	p.adjust(headerChecksum4, uint64(^before)+uint64(binary.BigEndian.Uint16(p.b)))
+	adjust(p.b[headerChecksum4:headerChecksum4+2], fold(uint64(^before)+uint64(binary.BigEndian.Uint16(p.b))))
 }
 
 const headerChecksum4 = 10 // offset in an IPv4 header
 
 func (p Packet) replace4(at int, a uint32) {
 	field := p.b[at : at+4]
-	change := uint64(^binary.BigEndian.Uint32(field)) + uint64(a)
+	sum := uint64(^binary.BigEndian.Uint32(field)) + uint64(a)
 	binary.BigEndian.PutUint32(field, a)
-	p.adjust(headerChecksum4, change)
+	change := fold(sum)
+	adjust(p.b[headerChecksum4:headerChecksum4+2], change)
 	if p.proto != ICMP { // the only checksum without a pseudo-header
 		p.adjustTransport(change)
 	}
@@ -96,49 +97,50 @@ func (p Packet) replace4(at int, a uint32) {
 
 func (p Packet) replace6(at int, a *[16]byte) {
 	field := p.b[at : at+16]
-	var change uint64
+	var sum uint64
 	for i := 0; i < 16; i += 4 {
-		change += uint64(^binary.BigEndian.Uint32(field[i:])) + uint64(binary.BigEndian.Uint32(a[i:]))
+		sum += uint64(^binary.BigEndian.Uint32(field[i:])) + uint64(binary.BigEndian.Uint32(a[i:]))
 	}
 	copy(field, a[:])
-	p.adjustTransport(change)
+	p.adjustTransport(fold(sum))
 }
 
 // replaceWord replaces 16 bits that the transport checksum covers.
 func (p Packet) replaceWord(at, value uint16) {
 	before := binary.BigEndian.Uint16(p.b[at:])
 	binary.BigEndian.PutUint16(p.b[at:], value)
-	p.adjustTransport(uint64(^before) + uint64(value))
+	p.adjustTransport(fold(uint64(^before) + uint64(value)))
 }
 
 // adjustTransport is adjust for the transport checksum, if there is one.
-func (p Packet) adjustTransport(change uint64) {
+func (p Packet) adjustTransport(change uint16) {
 	if p.checksum == 0 {
 		return
 	}
-	if p.proto == UDP {
-		if binary.BigEndian.Uint16(p.b[p.checksum:]) == 0 {
-			return // the sender computed none (RFC 768, RFC 6935)
-		}
-		p.adjust(p.checksum, change)
-		if binary.BigEndian.Uint16(p.b[p.checksum:]) == 0 {
-			binary.BigEndian.PutUint16(p.b[p.checksum:], 0xffff)
-		}
+	field := p.b[p.checksum : int(p.checksum)+2]
+	if p.proto != UDP {
+		adjust(field, change)
 		return
 	}
-	p.adjust(p.checksum, change)
+	if binary.BigEndian.Uint16(field) == 0 {
+		return // the sender computed none (RFC 768, RFC 6935)
+	}
+	adjust(field, change)
+	if binary.BigEndian.Uint16(field) == 0 {
+		binary.BigEndian.PutUint16(field, 0xffff)
+	}
 }
 
-// adjust applies a change to the checksum at offset at (RFC 1624 §3, equation
-// 3). change is the sum of the complements of the old words and of the new
-// words; it may be summed in units of 16 or 32 bits.
-func (p Packet) adjust(at uint16, change uint64) {
-	sum := change + uint64(^binary.BigEndian.Uint16(p.b[at:]))
-	binary.BigEndian.PutUint16(p.b[at:], ^fold(sum))
+// adjust applies a change to a checksum (RFC 1624 §3, equation 3). change is
+// the folded sum of the complements of the old words and of the new words.
+func adjust(field []byte, change uint16) {
+	sum := uint32(change) + uint32(^binary.BigEndian.Uint16(field))
+	binary.BigEndian.PutUint16(field, ^uint16(sum>>16+sum))
 }
 
-// fold reduces a one's complement sum to 16 bits. Only a sum of nothing but
-// zero bits folds to zero, so minus zero stays minus zero.
+// fold reduces a one's complement sum, which may have been summed in units of
+// 16 or 32 bits, to 16 bits. Only a sum of nothing but zero bits folds to zero,
+// so minus zero stays minus zero.
 func fold(sum uint64) uint16 {
 	sum = sum>>32 + sum&0xffffffff
 	sum = sum>>32 + sum&0xffffffff
