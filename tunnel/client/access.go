@@ -136,6 +136,7 @@ func (c *Core) created(m wire.AuthorizationCreated, now time.Time) {
 		c.attach(r, g)
 	}
 	delete(c.offline, m.Site)
+	r.refusal = Refusal{}
 	packets := c.dropRequest(r)
 	for _, n := range c.namesOf(r) {
 		c.bind(n, r, now)
@@ -193,6 +194,7 @@ func (c *Core) failed(m wire.AuthorizationFailed, now time.Time) {
 		return
 	}
 	c.count(refusals)
+	r.refusal = Refusal{Reason: m.Reason, Violated: m.Violated, At: now}
 	c.dropRequest(r)
 	switch m.Reason {
 	case wire.ReasonOffline:

@@ -54,6 +54,7 @@ type paths interface {
 	Next() time.Time
 	Drain(o *path.Output)
 	Report(dst []core.Connection) []core.Connection
+	ReportOf(p id.Peer) (core.Connection, bool)
 }
 
 // A Core is the client. It implements core.Role.
@@ -195,6 +196,9 @@ func (c *Core) event(e path.Event, now time.Time) {
 	case path.Failed:
 		c.count(connectionsFailed)
 		if g := c.gateways[id.GatewayOf(e.Peer)]; g != nil {
+			for _, r := range g.resources {
+				r.broke = now
+			}
 			c.forget(g)
 		}
 	case path.Candidates:

@@ -278,6 +278,10 @@ func (f *fakePaths) Report(dst []core.Connection) []core.Connection {
 	return append(dst, make([]core.Connection, len(f.peers))...)
 }
 
+func (f *fakePaths) ReportOf(p id.Peer) (core.Connection, bool) {
+	return core.Connection{Peer: p, State: "connected", Relayed: true}, true
+}
+
 func (f *fakePaths) Upsert(p path.Peer, _ time.Time) error {
 	if f.noRelay {
 		f.event(path.NoRelays{})

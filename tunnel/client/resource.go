@@ -23,6 +23,9 @@ type resource struct {
 	request  *request  // what waits for an authorization; nil: nothing
 	asked    time.Time // when the portal was last asked; zero: never on this network
 	notified bool      // the user was told that it cannot be reached
+
+	refusal Refusal   // the portal's last word; zero At: none since it granted access
+	broke   time.Time // when its last connection failed; zero: never
 }
 
 // parse reads the address. One that is malformed makes the resource

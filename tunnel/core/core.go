@@ -283,7 +283,8 @@ type Connection struct {
 	Relayed        bool
 	Local, Remote  netip.AddrPort // of the nominated pair; invalid while none is
 	LastHandshake  time.Time
-	Sent, Received uint64 // bytes of packets
+	Began, Heard   time.Time // when it was begun; when the peer was last heard, zero: never
+	Sent, Received uint64    // bytes of packets
 }
 
 // A Relay is one that the portal gave us.

@@ -39,6 +39,7 @@ type connection struct {
 	waiting       [][]byte       // handshake messages until there is a way
 
 	created      time.Time
+	heard        time.Time // when the peer last proved that it is there; zero: never
 	activity     time.Time // last application packet, or reason to expect one
 	disconnected time.Time // since when the agent has no pair; zero: it has
 	signalled    bool      // the peer signalled a candidate

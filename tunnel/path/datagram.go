@@ -106,6 +106,7 @@ func (n *Node) check(d core.Datagram, now time.Time) {
 		c = n.checks.by[m.ID]
 	}
 	if c != nil && !c.gone && c.agent.Handle(m, d.Local, d.Remote, now) {
+		c.heard = now
 		n.touch(c, now)
 	}
 }

@@ -58,6 +58,7 @@ func (n *Node) Received(k *wg.Keys, counter uint64, size int, now time.Time) (id
 	if c == nil || !c.session.Received(k, counter, size == 0, now) {
 		return id.Peer{}, false
 	}
+	c.heard = now
 	if size > 0 {
 		c.received += uint64(size)
 		n.active(c, now)
@@ -111,6 +112,8 @@ func (c *connection) report() core.Connection {
 		Local:         c.local,
 		Remote:        c.remote,
 		LastHandshake: c.session.LastHandshake(),
+		Began:         c.created,
+		Heard:         c.heard,
 		Sent:          c.sent,
 		Received:      c.received,
 	}
