@@ -78,6 +78,8 @@ type daemon struct {
 	begin    func(context.Context, wish) (*session, error) // start, but for tests
 	ready    sync.Once
 
+	collecting sync.Mutex // held while an export is made
+
 	mu   sync.Mutex // guards view
 	view view
 }

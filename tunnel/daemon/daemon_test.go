@@ -235,10 +235,15 @@ type house struct {
 	away   error // why the portal is
 }
 
-type fake struct{ done []core.Result }
+type fake struct {
+	done []core.Result
+	role core.Role
+}
 
 func (f *fake) Do(r core.Result)    { f.done = append(f.done, r) }
 func (f *fake) Report() core.Report { return core.Report{} }
+
+func (f *fake) Inspect(look func(core.Role, time.Time)) { look(f.role, time.Now()) }
 
 // run runs a daemon in a bubble while script drives it, stops it, and returns
 // how it ended.

@@ -55,6 +55,7 @@ type session struct {
 type runner interface {
 	Do(core.Result)
 	Report() core.Report
+	Inspect(f func(r core.Role, now time.Time))
 }
 
 // An event is a step a session has taken.

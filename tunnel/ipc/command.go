@@ -143,6 +143,8 @@ func AppendRequest(dst []byte, r Request) ([]byte, error) {
 		with = setInternetJSON{&c.On}
 	case SetLogFilter:
 		with = setLogFilterJSON{c.Filter, int64(c.For / time.Second)}
+	case Inspect:
+		with = inspectJSON(c)
 	}
 	e := envelope{Protocol: Protocol, ID: r.ID, Command: r.Command.name()}
 	if with != nil {
@@ -208,6 +210,12 @@ func (e envelope) decode() (Command, error) {
 		command = SetLogFilter{with.Filter, time.Duration(with.For) * time.Second}
 	case "clear-logs":
 		command, err = ClearLogs{}, e.bare()
+	case "inspect":
+		var with inspectJSON
+		err = strict(e.With, &with)
+		command = Inspect(with)
+	case "collect":
+		command, err = Collect{}, e.bare()
 	default:
 		return nil, Problemf(UnknownCommand, "The service does not know the command %.40q; it may be older than the program. Restart or update it.", e.Command)
 	}

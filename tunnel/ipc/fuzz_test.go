@@ -59,7 +59,7 @@ func FuzzRequest(f *testing.F) {
 
 func FuzzMessage(f *testing.F) {
 	state := exampleState()
-	for _, m := range []Message{{Hello: &Hello{1, "0.1.0"}}, {State: &state}, {Answer: &Answer{7, Problemf(Internal, "No.")}}, {Goodbye: &Problem{}}} {
+	for _, m := range []Message{{Hello: &Hello{1, "0.1.0"}}, {State: &state}, {Answer: &Answer{7, Problemf(Internal, "No.")}}, {Goodbye: &Problem{}}, {Part: &Part{ID: 7, File: &FilePart{Name: "a", Data: []byte("x"), Left: 1}}}} {
 		f.Add(marshal(m))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

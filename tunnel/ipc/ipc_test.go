@@ -34,6 +34,9 @@ var requests = []struct {
 	{`{"protocol":1,"id":6,"command":"set-log-filter","with":{"filter":"debug","for_s":600}}`, Request{6, SetLogFilter{"debug", 10 * time.Minute}}},
 	{`{"protocol":1,"id":7,"command":"set-log-filter","with":{"filter":"info,tunnel=off"}}`, Request{7, SetLogFilter{Filter: "info,tunnel=off"}}},
 	{`{"protocol":1,"id":8,"command":"clear-logs"}`, Request{8, ClearLogs{}}},
+	{`{"protocol":1,"id":10,"command":"inspect","with":{"host":"wiki.corp.example","port":443}}`, Request{10, Inspect{"wiki.corp.example", 443}}},
+	{`{"protocol":1,"id":11,"command":"inspect","with":{"host":"fd00::1"}}`, Request{11, Inspect{Host: "fd00::1"}}},
+	{`{"protocol":1,"id":12,"command":"collect"}`, Request{12, Collect{}}},
 	{`{"protocol":1,"id":18446744073709551615,"command":"retry"}`, Request{1<<64 - 1, Retry{}}},
 }
 
@@ -62,6 +65,11 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{`{"protocol":1,"id":9,"command":"set-log-filter","with":{"filter":"debug","for_s":-1}}`, 9, InvalidArgument},
 		{`{"protocol":1,"id":9,"command":"set-log-filter","with":{"filter":"a\nb"}}`, 9, InvalidArgument},
 		{`{"protocol":1,"id":9,"command":"clear-logs","with":{"all":true}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"inspect"}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"inspect","with":{"host":""}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"inspect","with":{"host":"a b"}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"inspect","with":{"host":"a","port":65536}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"collect","with":{"path":"/etc/shadow"}}`, 9, InvalidArgument},
 		{``, 0, Malformed},
 		{`{`, 0, Malformed},
 		{`[]`, 0, Malformed},
@@ -225,6 +233,8 @@ func TestMessagesOnTheWire(t *testing.T) {
 	for _, m := range []Message{
 		{Hello: &Hello{Protocol, "0.1.0"}}, {State: &state}, {Answer: &Answer{ID: 7}},
 		{Answer: &Answer{7, Problemf(Internal, "No.")}}, {Goodbye: Problemf(NotAllowed, "No.")}, {},
+		{Part: &Part{ID: 7, Knowledge: &Knowledge{Name: "a", Verdict: Denied, Access: []Access{{Name: "A", Type: "dns", State: AccessIdle}}}}},
+		{Part: &Part{ID: 7, File: &FilePart{Name: "logs/a.log", Data: []byte("x\n"), Left: 9}}},
 	} {
 		frame, err := AppendMessage([]byte("before"), m)
 		if err != nil {
@@ -283,5 +293,16 @@ func TestWall(t *testing.T) {
 	}
 	if got := Wall(time.Time{}, now, wall); !got.IsZero() {
 		t.Error(got)
+	}
+}
+
+func TestNamesOfFiles(t *testing.T) {
+	for name, want := range map[string]bool{
+		"service/logs/tunnel-service.2026-11-23-08-00-00.log": true, "a": true, "a/b-c_d.E": true,
+		"": false, "/a": false, "a/": false, "a//b": false, "../a": false, "a/../b": false, "a/..": false, ".a": false, "a/.b": false, "a.": false, "a b": false, "a\\b": false, "ä": false, "c:": false,
+	} {
+		if IsFileName(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
 	}
 }

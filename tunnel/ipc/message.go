@@ -26,6 +26,7 @@ type Message struct {
 	Hello  *Hello  `json:"hello,omitempty"`
 	State  *State  `json:"state,omitempty"`
 	Answer *Answer `json:"answer,omitempty"`
+	Part   *Part   `json:"part,omitempty"`
 	// Goodbye is the last message: why the service closes the connection.
 	Goodbye *Problem `json:"goodbye,omitempty"`
 }
@@ -47,7 +48,7 @@ func ParseMessage(body []byte) (Message, error) {
 		return Message{}, ErrMessage
 	}
 	set := 0
-	for _, is := range []bool{m.Hello != nil, m.State != nil, m.Answer != nil, m.Goodbye != nil} {
+	for _, is := range []bool{m.Hello != nil, m.State != nil, m.Answer != nil, m.Part != nil, m.Goodbye != nil} {
 		if is {
 			set++
 		}

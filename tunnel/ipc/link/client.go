@@ -108,8 +108,14 @@ func (c *Client) Next(ctx context.Context) (*ipc.State, error) {
 // that Next returns afterwards know of it. An *ipc.Problem says why the service
 // would not.
 func (c *Client) Do(ctx context.Context, command ipc.Command) error {
+	return c.Ask(ctx, command, func(ipc.Part) error { return nil })
+}
+
+// Ask is Do for a question: take gets what it brings, in order. An error of take
+// ends it and is returned; the connection is of no more use then.
+func (c *Client) Ask(ctx context.Context, question ipc.Command, take func(ipc.Part) error) error {
 	c.id++
-	frame, err := ipc.AppendRequest(nil, ipc.Request{ID: c.id, Command: command})
+	frame, err := ipc.AppendRequest(nil, ipc.Request{ID: c.id, Command: question})
 	if err != nil {
 		return err
 	}
@@ -119,6 +125,11 @@ func (c *Client) Do(ctx context.Context, command ipc.Command) error {
 		m, err := c.receive(ctx)
 		if err != nil {
 			return err
+		}
+		if m.Part != nil && m.Part.ID == c.id {
+			if err := take(*m.Part); err != nil {
+				return err
+			}
 		}
 		if m.Answer == nil || m.Answer.ID != c.id {
 			continue

@@ -49,6 +49,15 @@ type Service interface {
 	State() ipc.State
 }
 
+// An Informant is a Service that answers questions, too (ipc.IsQuestion); one
+// that is not refuses them as unknown.
+type Informant interface {
+	// Inform hands what the question brings to put, which blocks while the caller
+	// does not read, and fails when it has left. Errors are told as those of
+	// Handle. It is called from several goroutines.
+	Inform(ctx context.Context, from Caller, question ipc.Command, put func(ipc.Part) error) error
+}
+
 // Listen makes the socket. The error is ipcsock.ErrInUse if another service
 // runs there.
 func Listen(path string) (net.Listener, error) { return ipcsock.Listen(path, 0o666) }

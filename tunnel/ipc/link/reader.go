@@ -164,7 +164,7 @@ func (r *reader) read(ctx context.Context) error {
 		}
 		request, err := ipc.ParseRequest(body)
 		if err == nil {
-			err = r.handle(ctx, request.Command)
+			err = r.handle(ctx, request)
 		}
 		if err := r.answer(ctx, request.ID, r.explain(err)); err != nil {
 			return err
@@ -177,14 +177,24 @@ var errCrashed = errors.New("it made a mistake")
 
 // handle lets the service act. A mistake of the service costs this caller an
 // answer, and nobody else anything (spec desktop-client.md 3.4).
-func (r *reader) handle(ctx context.Context, c ipc.Command) (err error) {
+func (r *reader) handle(ctx context.Context, q ipc.Request) (err error) {
 	defer func() {
 		if what := recover(); what != nil {
 			r.Log.Error("a command crashed", "panic", what, "stack", string(debug.Stack()))
 			err = errCrashed
 		}
 	}()
-	return r.Service.Handle(ctx, r.caller, c)
+	if !ipc.IsQuestion(q.Command) {
+		return r.Service.Handle(ctx, r.caller, q.Command)
+	}
+	informant, is := r.Service.(Informant)
+	if !is {
+		return ipc.Problemf(ipc.UnknownCommand, "The service does not answer such questions.")
+	}
+	return informant.Inform(ctx, r.caller, q.Command, func(p ipc.Part) error {
+		p.ID = q.ID
+		return r.send(ctx, func() ipc.Message { return ipc.Message{Part: &p} })
+	})
 }
 
 // explain makes an error one to answer with; nil stays nil.

@@ -113,15 +113,19 @@ func explain(err error) error {
 	return err
 }
 
+// ErrLookup means that the portal's name could not be resolved: look at DNS, not
+// at the portal. Its text begins a sentence that goes on with the name.
+var ErrLookup = errors.New("look up")
+
 // dialAll opens a TCP connection to whichever of the portal's addresses
 // answers first.
 func (c *Channel) dialAll(ctx context.Context) (net.Conn, error) {
 	addrs, err := c.lookup(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("look up %s: %w", c.endpoint.host, err)
+		return nil, fmt.Errorf("%w %s: %w", ErrLookup, c.endpoint.host, err)
 	}
 	if len(addrs) == 0 {
-		return nil, fmt.Errorf("look up %s: no addresses", c.endpoint.host)
+		return nil, fmt.Errorf("%w %s: no addresses", ErrLookup, c.endpoint.host)
 	}
 	ctx, cancel := context.WithTimeout(ctx, tcpTimeout)
 	defer cancel()
