@@ -394,9 +394,9 @@ func (t *Table) unbind(b *binding) {
 	t.unbound = append(t.unbound, b.slot)
 }
 
-// makeRoom frees the proxy addresses whose announcements are oldest and which
-// no session uses, if there is no room for proxies. It frees many at once so
-// that the search pays off.
+// makeRoom frees the names that were announced and used longest ago and have no
+// session, if there is no room for proxies. It frees many at once so that the
+// search pays off.
 func (t *Table) makeRoom(proxies []netip.Addr, at instant) bool {
 	missing := len(t.bindings) - maxProxies
 	for _, p := range proxies {
@@ -407,20 +407,49 @@ func (t *Table) makeRoom(proxies []netip.Addr, at instant) bool {
 	if missing <= 0 {
 		return true
 	}
-	var idle []*binding
-	for _, b := range t.bindings {
-		if !slices.Contains(proxies, b.addr) && !t.hasSession(b, at) {
-			idle = append(idle, b)
-		}
-	}
-	slices.SortFunc(idle, func(a, b *binding) int {
-		return cmp.Or(cmp.Compare(a.announced, b.announced), a.addr.Compare(b.addr))
-	})
-	if len(idle) < missing {
+	idle, free := t.idleNames(proxies, at)
+	if free < missing {
 		return false
 	}
-	for _, b := range idle[:min(len(idle), missing+maxProxies/8)] {
-		t.discard(b, at)
+	for freed := 0; len(idle) > 0 && freed < missing+maxProxies/8; idle = idle[1:] {
+		for _, b := range idle[0].bindings {
+			t.discard(b, at)
+		}
+		freed += len(idle[0].bindings)
 	}
 	return true
+}
+
+// An idleName is a name without sessions, and the addresses that stand for it.
+type idleName struct {
+	name     string
+	last     instant // when it was announced or used
+	busy     bool
+	bindings []*binding
+}
+
+// idleNames returns all names without sessions, longest idle first, and how many
+// addresses they have besides some.
+func (t *Table) idleNames(but []netip.Addr, at instant) (idle []*idleName, addrs int) {
+	all := make(map[string]*idleName, len(t.bindings)/8)
+	for _, b := range t.bindings {
+		n := all[b.name]
+		if n == nil {
+			n = &idleName{name: b.name, last: never}
+			all[b.name] = n
+		}
+		if !slices.Contains(but, b.addr) {
+			n.bindings = append(n.bindings, b)
+		}
+		n.last = max(n.last, b.announced, b.used)
+		n.busy = n.busy || t.hasSession(b, at)
+	}
+	for _, n := range all {
+		if !n.busy {
+			idle = append(idle, n)
+			addrs += len(n.bindings)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *idleName) int { return cmp.Or(cmp.Compare(a.last, b.last), cmp.Compare(a.name, b.name)) })
+	return idle, addrs
 }
