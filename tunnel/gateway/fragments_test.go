@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"stile/tunnel/core"
 	"stile/tunnel/packet"
@@ -515,6 +516,51 @@ func TestFragmentsAreCountedOnce(t *testing.T) {
 			t.Errorf("seed %d: %d sent, %d passed, %d dropped", seed, sent, passed, n)
 		}
 	}
+}
+
+// FuzzFragments feeds a gateway packets of both sides, each behind a byte that
+// says which side it comes from and how much later, and two with its length.
+// Each passes, waits or is counted once (N50, N52).
+func FuzzFragments(f *testing.F) {
+	script := func(packets ...[]byte) (b []byte) {
+		for _, p := range packets {
+			side := byte(0)
+			if p[0]>>4 == 4 && p[12] == 10 {
+				side = 1
+			}
+			b = append(append(b, side, byte(len(p)>>8), byte(len(p))), p...)
+		}
+		return b
+	}
+	out, in := cut.Apart(large(c4(1), proxies(1)[0], 5000, 7, 1400), 600, 1), cut.Apart(large(addrB, c4(1), 7, 5000, 1400), 600, 2)
+	f.Add(script(slices.Concat(out, in)...))
+	f.Add(script(out[1], in[1], out[0], in[0], out[0], cut.Piece(large(c4(1), proxies(1)[0], 5000, 7, 1400), 8, 600, 1), out[2]))
+	f.Add(script(cut.Apart(large(c6(1), proxies(1)[1], 5000, 7, 1400), 600, 1)...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := visited(t, 0)
+		sent, passed := uint64(0), uint64(0)
+		for len(b) > 3 {
+			side, n := b[0], min(int(b[1])<<8|int(b[2]), len(b)-3)
+			raw := b[3 : 3+n]
+			b = b[3+n:]
+			p, err := packet.ParseFragment(raw)
+			if err != nil || !p.IsFragment() {
+				continue
+			}
+			sent++
+			w.now = w.now.Add(time.Duration(side>>1) * 20 * time.Millisecond)
+			if side&1 == 0 {
+				passed += uint64(len(w.outwardly(1, raw)))
+			} else {
+				passed += uint64(len(w.inwardly(raw)))
+			}
+		}
+		w.c.Advance(w.now.Add(time.Minute))
+		w.c.Advance(w.now.Add(2 * time.Minute))
+		if n := dropped(w); sent != passed+n {
+			t.Fatalf("%d sent, %d passed, %v", sent, passed, w.counters())
+		}
+	})
 }
 
 func BenchmarkLargeDatagramEachWay(b *testing.B) {
