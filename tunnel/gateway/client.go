@@ -195,10 +195,6 @@ func (c *Core) remind(t time.Time) {
 // housekeep removes what is over.
 func (c *Core) housekeep(now time.Time) {
 	c.due, c.kept = time.Time{}, now
-	sweep := !now.Before(c.sweepAt)
-	if sweep {
-		c.sweepAt = now.Add(sweepEvery)
-	}
 	for _, k := range c.sortedClients() {
 		c.expire(k, now)
 		switch {
@@ -212,17 +208,8 @@ func (c *Core) housekeep(now time.Time) {
 		case !k.parked.IsZero():
 			c.remind(k.parked.Add(parkFor))
 		}
-		if sweep {
-			k.nat.Sweep(func(r id.Resource) bool { return k.grants[r].valid(now) }, now)
-			c.sweepFragments(k, now)
-			c.touch(k)
-			c.collect()
-		}
-		c.refresh(k, sweep, now)
+		c.refresh(k, false, now)
 		c.repeat(k, now)
-	}
-	if len(c.clients) > 0 {
-		c.remind(c.sweepAt)
 	}
 }
 

@@ -83,9 +83,9 @@ type Core struct {
 	lookups lookups
 	flows   flows
 
-	due     time.Time // when housekeep has something to do; zero: never
-	kept    time.Time // when it last ran
-	sweepAt time.Time // when it sweeps session tables next
+	due      time.Time // when housekeep has something to do; zero: never
+	kept     time.Time // when it last ran
+	sweeping sweeping
 
 	pathOut path.Output
 	out     core.Output
@@ -116,7 +116,6 @@ func build(c Config, p paths, now time.Time) *Core {
 		lookups: lookups{by: make(map[uint64]*lookup)},
 		flows:   flows{on: c.Flows},
 		kept:    now,
-		sweepAt: now.Add(sweepEvery),
 	}
 }
 
@@ -174,13 +173,16 @@ func (c *Core) Advance(now time.Time) {
 	if due(c.due, now) {
 		c.housekeep(now)
 	}
+	if due(c.sweeping.next, now) {
+		c.sweep(now)
+	}
 	c.retryConfigure(now)
 	c.hurry(now)
 }
 
 // Next returns when Advance is due; the zero time means never.
 func (c *Core) Next() time.Time {
-	return earliest(earliest(c.paths.Next(), c.slowDue()), earliest(c.due, c.tun.retry))
+	return earliest(earliest(earliest(c.paths.Next(), c.slowDue()), earliest(c.due, c.tun.retry)), c.sweeping.next)
 }
 
 // Drain moves out all that is to be done. What the paths report is acted upon

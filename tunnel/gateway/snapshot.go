@@ -134,5 +134,5 @@ func (c *Core) spread(who id.Client) uint64 {
 func (c *Core) enroll(k *client) {
 	c.clients[k.id] = k
 	c.byAddr[k.addr4], c.byAddr[k.addr6] = k, k
-	c.remind(c.sweepAt)
+	c.remindSweep()
 }

@@ -21,7 +21,7 @@ func TestN28UselessBindingsAreFreed(t *testing.T) {
 	sweep := func(from, to time.Duration, authorized func(id.Resource) bool) {
 		for at := from; at <= to; at += 5 * time.Second {
 			w.at(at)
-			w.Sweep(authorized, w.now)
+			w.Sweep(authorized, all, w.now)
 		}
 	}
 	sweep(0, time.Hour, func(r id.Resource) bool { return r == wiki })

@@ -14,8 +14,7 @@ func (t *Table) room(at instant) bool {
 		return true
 	}
 	t.sort()
-	t.retire(at)
-	return t.Len() < t.maxSessions || t.evict(at)
+	return t.retire(at, 1) > 0 || t.evict(at)
 }
 
 // sort puts all classes in exact order, in which each packet keeps them until

@@ -49,7 +49,7 @@ func TestEventsTellOfAFlow(t *testing.T) {
 	w.goes(tcp(client4, p4(foo, 0), 5000, 443, fin|ack), addrA)
 	w.comes(tcp(addrA, client4, 443, 5000, fin|ack), p4(foo, 0))
 	w.at(time.Hour)
-	w.Sweep(nobody, w.now)
+	w.Sweep(nobody, all, w.now)
 	ended := w.told()
 	if len(ended) != 1 || ended[0].Kind != Ended || ended[0].Reason != EndFinished || !ended[0].At.Equal(epoch.Add(2*time.Second+4*time.Minute)) {
 		t.Fatalf("end: %+v", ended)
@@ -90,7 +90,7 @@ func TestEndsHaveReasons(t *testing.T) {
 			w := flowing(t)
 			w.announce("foo", foo, addrA)
 			act(w)
-			w.Sweep(nobody, w.now)
+			w.Sweep(nobody, all, w.now)
 			var got []EndReason
 			for _, e := range w.told() {
 				if e.Kind == Ended {
@@ -116,7 +116,7 @@ func TestEventsAreBounded(t *testing.T) {
 	open(1000)
 	w.told()
 	w.at(time.Hour) // all of them end at once
-	w.Sweep(func(id.Resource) bool { return true }, w.now)
+	w.Sweep(func(id.Resource) bool { return true }, all, w.now)
 	if got := len(w.told()); got != 1000 || w.LostEvents() != 0 {
 		t.Errorf("%d events, %d lost", got, w.LostEvents())
 	}

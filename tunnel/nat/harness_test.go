@@ -2,6 +2,7 @@ package nat
 
 import (
 	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -60,6 +61,9 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	return &world{TB: t, Table: New(Config{Rand: rand.New(rand.NewPCG(1, 2))}, epoch), now: epoch}
 }
+
+// all is as much as there is, for Sweep.
+const all = math.MaxInt
 
 // unpaced lets any number of sessions begin at once.
 var unpaced = newPace(1e9, 1<<30)

@@ -23,7 +23,7 @@ func TestN01PinOutlastsEveryAnswer(t *testing.T) {
 		func() { w.fail("foo", foo) },
 		func() { w.announce("bar", bar, addrA) },
 		func() { w.Announce("foo", id.Resource{15: 2}, foo, w.now) },
-		func() { w.Sweep(func(id.Resource) bool { return false }, w.now) },
+		func() { w.Sweep(func(id.Resource) bool { return false }, all, w.now) },
 		func() { w.announce("foo", foo, addrC) },
 	} {
 		w.at(time.Duration(i+1) * 100 * time.Second)
@@ -171,7 +171,7 @@ func TestN08OnlyClientPacketsHold(t *testing.T) {
 	for s := 1.0; s < 60; s++ {
 		w.at(seconds(s))
 		w.comes(tcp(addrA, client4, 443, outside, ack), p4(foo, 0))
-		w.Sweep(func(id.Resource) bool { return true }, w.now)
+		w.Sweep(func(id.Resource) bool { return true }, all, w.now)
 		about := parse(t, sent)
 		about.SetDst(addrA)
 		if s := w.MatchError(parse(t, icmpError(addrA, client4, 3, about.Bytes())), w.now); s == nil {

@@ -168,7 +168,7 @@ func TestN12SweepingOnlyFreesMemory(t *testing.T) {
 	w.announce("foo", foo, addrA)
 	w.goes(udp(client4, p4(foo, 0), 6000, 53), addrA)
 	w.at(seconds(59.999))
-	w.Sweep(func(id.Resource) bool { return true }, w.now)
+	w.Sweep(func(id.Resource) bool { return true }, all, w.now)
 	if w.Len() != 1 {
 		t.Error("swept too early")
 	}
@@ -177,7 +177,7 @@ func TestN12SweepingOnlyFreesMemory(t *testing.T) {
 		t.Error("found after its end")
 	}
 	w.goes(udp(client4, p4(foo, 1), 6000, 53), addrA)
-	w.Sweep(func(id.Resource) bool { return true }, w.now)
+	w.Sweep(func(id.Resource) bool { return true }, all, w.now)
 	if w.Len() != 1 {
 		t.Errorf("%d rows, want 1", w.Len())
 	}

@@ -483,12 +483,16 @@ type trial struct {
 
 var names = [][]netip.Addr{foo[:4], bar[:4]} // few addresses, so that things meet
 
-func TestTableAgainstModel(t *testing.T) {
-	seeds := uint64(150)
+// simSeeds is how many seeds to try: usual ones, or more by wish.
+func simSeeds(usual uint64) uint64 {
 	if n, err := strconv.ParseUint(os.Getenv("STILE_SIM_SEEDS"), 10, 64); err == nil {
-		seeds = n
+		return n
 	}
-	for seed := range seeds {
+	return usual
+}
+
+func TestTableAgainstModel(t *testing.T) {
+	for seed := range simSeeds(150) {
 		tr := &trial{T: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), focus: seed%2 == 1}
 		tr.model = &model{now: epoch, max: 3 + tr.rng.IntN(24), literal: seed%5 == 0, proxies: make(map[netip.Addr]*mProxy)}
 		for i := range tr.tables {
@@ -560,7 +564,7 @@ func (tr *trial) advance() {
 	tr.model.now = to
 	tr.model.settle()
 	swept := tr.tables[1]
-	swept.Sweep(func(id.Resource) bool { return true }, to)
+	swept.Sweep(func(id.Resource) bool { return true }, all, to)
 	for c := range swept.classes {
 		swept.all(&swept.classes[c], func(s *Session) bool {
 			if over := swept.at(to) - s.deadline(); over >= grain {

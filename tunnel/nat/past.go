@@ -14,11 +14,18 @@ const quarantineFor = 120 * time.Second
 const maxFormer = 16384
 
 // past is what is remembered of sessions that have ended. There is one entry
-// for each outside tuple, at most maxFormer; of more, any is forgotten.
+// for each outside tuple, at most maxFormer; of more, the first is forgotten.
 type past struct {
 	outside map[key]former
 	inside  map[key]key // of the same entries: which outside tuple it had
-	sweepAt instant
+	order   []ending    // from head on, as they came in; some are forgotten already
+	head    int
+}
+
+// An ending is when a former session can be forgotten.
+type ending struct {
+	outside key
+	until   instant
 }
 
 // A former is a session that was confirmed and has ended.
@@ -38,11 +45,8 @@ func (t *Table) remember(s *Session, at instant, why end) {
 	if s.deadline() < at {
 		at = s.deadline()
 	}
-	if len(t.past.outside) >= maxFormer {
-		for k := range t.past.outside { // any
-			t.forgetPast(k)
-			break
-		}
+	for len(t.past.order)-t.past.head >= maxFormer {
+		t.forgetFirst()
 	}
 	if old, known := t.past.inside[s.inside]; known {
 		t.forgetPast(old)
@@ -54,7 +58,9 @@ func (t *Table) remember(s *Session, at instant, why end) {
 	if _, known := t.past.outside[outside]; known {
 		t.forgetPast(outside) // of whoever had it before
 	}
-	t.past.outside[outside] = former{s.inside, at + instant(quarantineFor), why <= byEviction && !s.state.isClosed(), t.bindingOf(s)}
+	until := at + instant(quarantineFor)
+	t.past.order = append(t.past.order, ending{outside, until})
+	t.past.outside[outside] = former{s.inside, until, why <= byEviction && !s.state.isClosed(), t.bindingOf(s)}
 	t.past.inside[s.inside] = outside
 }
 
@@ -99,15 +105,28 @@ func (t *Table) revival(p packet.Packet, k key, b *binding, at instant) (outside
 	return outside, ok && t.alive(t.byOutside(&outside), at) == nil
 }
 
-// sweepPast forgets what is over, now and then.
-func (t *Table) sweepPast(at instant) {
-	if at < t.past.sweepAt {
-		return
+// forgetFirst forgets the former session that came in first.
+func (t *Table) forgetFirst() {
+	p := &t.past
+	first := p.order[p.head]
+	if p.outside[first.outside].until == first.until {
+		t.forgetPast(first.outside)
 	}
-	t.past.sweepAt = at + instant(collectEvery)
-	for k, f := range t.past.outside {
-		if at >= f.until {
-			t.forgetPast(k)
-		}
+	if p.head++; p.head >= len(p.order)/2 {
+		p.order = append(p.order[:0], p.order[p.head:]...)
+		p.head = 0
 	}
+}
+
+// sweepPast forgets at most limit former sessions that are over, and returns
+// how many. Behind one that is not, others wait that ended a little earlier.
+func (t *Table) sweepPast(at instant, limit int) (n int) {
+	p := &t.past
+	for ; n < limit && p.head < len(p.order) && at >= p.order[p.head].until; n++ {
+		t.forgetFirst()
+	}
+	if p.head == len(p.order) {
+		*p = past{}
+	}
+	return n
 }

@@ -176,14 +176,14 @@ func TestN31PortThatChangedHands(t *testing.T) {
 	w.at(7*time.Minute + seconds(10))
 	talk(p4(foo, 0))                   // from another port
 	w.at(12*time.Minute + seconds(10)) // both are over
-	w.Sweep(nobody, w.now)
+	w.Sweep(nobody, all, w.now)
 	if got := talk(p4(foo, 1)); got == 6000 {
 		t.Error("a port that has just carried another conversation was given away")
 	}
 	w.at(time.Hour)
-	w.Sweep(nobody, w.now)
+	w.Sweep(nobody, all, w.now)
 	w.at(2 * time.Hour)
-	w.Sweep(nobody, w.now)
+	w.Sweep(nobody, all, w.now)
 	if n := len(w.past.outside) + len(w.past.inside); n != 0 {
 		t.Errorf("%d entries are left", n)
 	}
@@ -193,12 +193,12 @@ func TestN48NothingStaysOfThePast(t *testing.T) {
 	w := newWorld(t)
 	taken(w)
 	w.at(24*time.Hour + time.Second)
-	w.Sweep(nobody, w.now)
+	w.Sweep(nobody, all, w.now)
 	if len(w.past.outside) != 2 {
 		t.Fatalf("%d former sessions, want 2", len(w.past.outside))
 	}
 	w.at(26 * time.Hour)
-	w.Sweep(func(id.Resource) bool { return false }, w.now)
+	w.Sweep(func(id.Resource) bool { return false }, all, w.now)
 	if n := len(w.past.outside) + len(w.past.inside); n != 0 {
 		t.Errorf("%d entries are left", n)
 	}

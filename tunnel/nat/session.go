@@ -312,16 +312,19 @@ func (t *Table) remove(s *Session, at instant, why end) {
 	t.rows.remove(s)
 }
 
-// retire removes the sessions whose time is over; without exact order, some of
-// them a grain later. The latest to end is in front of each list.
-func (t *Table) retire(at instant) {
+// retire removes sessions whose time is over, at most limit, and returns how
+// many; without exact order, some stay a grain longer. The latest to end is in
+// front of each list.
+func (t *Table) retire(at instant, limit int) (n int) {
 	for c := range t.classes {
-		for t.classes[c].back != 0 {
+		for n < limit && t.classes[c].back != 0 {
 			s := t.rows.at(t.classes[c].back)
 			if s.exists(at) {
 				break
 			}
 			t.remove(s, at, byTime)
+			n++
 		}
 	}
+	return n
 }

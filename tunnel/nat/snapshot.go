@@ -38,7 +38,7 @@ var ErrSnapshot = errors.New("not a snapshot of a session table")
 func (t *Table) AppendSnapshot(dst []byte, now time.Time) []byte {
 	at := t.at(now)
 	t.judge(at)
-	t.retire(at)
+	t.retire(at, math.MaxInt)
 	bindings := make([]*binding, 0, len(t.bindings))
 	for _, b := range t.bindings {
 		t.settle(b, at)
@@ -184,7 +184,7 @@ func (t *Table) adopt(sessions []Session, at instant) {
 		}
 	}
 	t.sort()
-	t.retire(at)
+	t.retire(at, math.MaxInt)
 	t.relax()
 }
 

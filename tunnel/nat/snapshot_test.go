@@ -101,7 +101,7 @@ func FuzzSnapshot(f *testing.F) {
 		w := &world{TB: t, Table: table, now: epoch.Add(time.Minute)}
 		w.Announce("foo", wiki, foo, w.now)
 		w.Out(parse(t, tcp(client4, p4(foo, 0), 5000, 443, syn)), w.now)
-		w.Sweep(nobody, w.now.Add(48*time.Hour))
+		w.Sweep(nobody, all, w.now.Add(48*time.Hour))
 	})
 }
 

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"math"
 	"time"
 
 	"stile/tunnel/id"
@@ -12,21 +13,25 @@ const collectEvery = time.Minute
 // Sweep frees what nobody needs any more: sessions whose time is over, and
 // proxy addresses that had neither an authorized resource nor a session for
 // ten minutes (N28). It changes no answer; call it every few seconds.
-func (t *Table) Sweep(authorized func(id.Resource) bool, now time.Time) {
+//
+// It frees at most about limit things, so that packets do not wait for it, and
+// returns how many; if that is limit or more, there may be others.
+func (t *Table) Sweep(authorized func(id.Resource) bool, limit int, now time.Time) (freed int) {
 	at := t.at(now)
-	t.retire(at)
-	t.sweepPast(at)
+	freed = t.retire(at, limit)
+	freed += t.sweepPast(at, limit-freed)
 	t.relax()
 	if t.Len() == 0 {
 		t.rows, t.inside, t.outside = rows{}, index{}, index{}
 	}
-	if at < t.collectAt {
-		return
+	if at < t.collectAt || freed >= limit {
+		return freed
 	}
 	t.collectAt = at + instant(collectEvery)
 	for _, b := range t.bindings {
 		t.collect(b, authorized, at)
 	}
+	return freed
 }
 
 func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instant) {
@@ -49,7 +54,7 @@ func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instan
 // given up (N28). What Events has for that remains to be fetched.
 func (t *Table) Clear(now time.Time) {
 	at := t.at(now)
-	t.retire(at)
+	t.retire(at, math.MaxInt)
 	for c := range t.classes {
 		for t.classes[c].back != 0 {
 			t.remove(t.rows.at(t.classes[c].back), at, byClearing)
@@ -57,6 +62,5 @@ func (t *Table) Clear(now time.Time) {
 	}
 	clear(t.bindings)
 	t.bound, t.unbound = nil, nil
-	clear(t.past.outside)
-	clear(t.past.inside)
+	t.past = past{}
 }
