@@ -78,8 +78,9 @@ type Held struct {
 // around every call. now is always the last parameter and never goes
 // backwards (platform/clock). Slices passed in are borrowed until return.
 type Role interface {
-	// Outbound decides about a packet read from the TUN. It may rewrite the
-	// packet in place (the gateway's NAT does).
+	// Outbound decides about a packet read from the TUN, which may be a fragment
+	// (packet.ParseFragment). It may rewrite the packet in place (the gateway's
+	// NAT does).
 	Outbound(p packet.Packet, now time.Time) Route
 	// Datagram decides about a datagram read from a socket.
 	Datagram(d Datagram, now time.Time) Sealed
