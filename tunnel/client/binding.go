@@ -35,6 +35,7 @@ type binding struct {
 	name     *resolver.Name
 	resource *resource
 
+	v4, v6    wire.Optional // whether the gateway knows addresses of the family, if it says so
 	state     state
 	buffering bool  // pending, recreating: packets wait
 	queue     queue // in order
@@ -149,6 +150,7 @@ func (c *Core) bind(n *resolver.Name, r *resource, now time.Time) *binding {
 	if b == nil {
 		b = &binding{name: n, resource: r, queue: queue{limit: bindingQueue}}
 		c.bindings.add(b)
+		c.lack(n)
 	}
 	b.start(true, now)
 	c.announce(b, now)
@@ -165,6 +167,7 @@ func (c *Core) unbind(r *resource) {
 		c.release(&b.queue)
 		same := t.byName[b.name.Index]
 		t.byName[b.name.Index] = slices.DeleteFunc(same, func(o *binding) bool { return o == b })
+		c.lack(b.name)
 		return true
 	})
 }
@@ -203,6 +206,16 @@ func (c *Core) retryBindings(now time.Time) {
 	}
 }
 
+// lack tells the resolver of which families no gateway knows an address of n.
+func (c *Core) lack(n *resolver.Name) {
+	list := c.bindings.byName[n.Index]
+	v4, v6 := len(list) > 0, len(list) > 0
+	for _, b := range list {
+		v4, v6 = v4 && b.v4 == wire.No, v6 && b.v6 == wire.No
+	}
+	c.resolver.Lack(n, v4, v6)
+}
+
 // domainStatus takes a gateway's answer to an announcement. One for a name
 // without a binding is ignored.
 func (c *Core) domainStatus(g *gateway, s wire.DomainStatus, now time.Time) {
@@ -217,6 +230,8 @@ func (c *Core) domainStatus(g *gateway, s wire.DomainStatus, now time.Time) {
 		return
 	}
 	b.status(s.Active)
+	b.v4, b.v6 = s.V4, s.V6
+	c.lack(n)
 	packets := c.release(&b.queue)
 	if s.Active {
 		c.again(packets, now)

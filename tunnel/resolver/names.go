@@ -22,6 +22,8 @@ type Name struct {
 	// tables beside this one.
 	Index int
 
+	lacks4, lacks6 bool // addresses of a family, as a gateway says
+
 	links  []*Resource // what covers the name
 	linked uint64      // links.changes when links was found
 }
@@ -123,6 +125,11 @@ func (t *names) touch(n *Name) {
 	}
 	t.recent = append(t.recent, n)
 }
+
+// Lack tells that the servers of n have no addresses of a family, as far as
+// gateways said (spec gateway-nat.md O2). New queries are not answered with
+// proxy addresses of it then; those that were given out mean what they meant.
+func (r *Resolver) Lack(n *Name, v4, v6 bool) { n.lacks4, n.lacks6 = v4, v6 }
 
 // Len returns the number of names that have addresses. It only grows.
 func (r *Resolver) Len() int { return len(r.list) }

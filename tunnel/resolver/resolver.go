@@ -163,6 +163,9 @@ func (r *Resolver) addresses(q *dns.Msg, name string) Decision {
 	r.names.touch(n)
 	var list []netip.Addr
 	v4, v6 := r.links.families(n)
+	if any4, any6 := v4 && !n.lacks4, v6 && !n.lacks6; any4 || any6 {
+		v4, v6 = any4, any6 // of a name without any address, the gateway tells the application
+	}
 	if qtype := q.Question[0].Qtype; v4 && qtype != dns.TypeAAAA {
 		list = append(list, n.V4[:]...)
 	}
