@@ -24,9 +24,13 @@ import (
 
 // How hostile the client is and what others must keep.
 const (
-	hostileRate  = 20000 // packets a second: all machines of the lab share a few cores, so that more would only tell how fast they are
-	hostileKept  = 0.9
-	hostileTurns = 3
+	hostileRate = 20000 // packets a second: all machines of the lab share a few cores, so that more would only tell how fast they are
+	hostileKept = 0.9
+
+	// Turns in which it is shut out and let by, and how long each lasts. What it
+	// may do at once (gateway-nat.md N49) it has done before the measurement.
+	hostileTurns, steadyTurns    = 30, 10
+	hostileSettle, hostileMoment = 250 * time.Millisecond, 500 * time.Millisecond
 
 	// hostileGrowth is what the gateway may grow by: 16,384 sessions of the
 	// hostile client (gateway-nat.md 7.1) at 2 kB, and as much again.
@@ -40,8 +44,22 @@ const (
 var malloryPlace = at("203.0.113.102/30", "2001:db8:0:102::2/64")
 
 // runHostileClient: a client opens flows as fast as it can, and another does
-// not suffer. As all share the machine's cores, each measurement has a second
-// baseline: as many packets of the same size, in flows that are open.
+// not suffer.
+//
+// All machines of the lab share its cores, so that the hostile client takes
+// computing time from everybody merely by being busy, which in life is its own.
+// What is measured is therefore what the ordinary user gets beside it, compared
+// with what the same user gets beside the same client at the same work, whose
+// packets come as far as the site's router and are dropped there, right before
+// the gateway. And the gateway has a core of its own, as on a small machine of
+// its own, which it shares with what the kernel does when it sends: all the way
+// to the servers of the site and back. The difference is what these make of the
+// packets. Both are measured in turns, within the same connections, and the
+// median of the ratios of neighbouring turns counts: other work on this machine
+// comes and goes.
+//
+// The user wants 100 Mbit/s in one measurement, which tells, too, what one of
+// those packets costs the gateway, and all there is in another.
 func runHostileClient(s *stage) error {
 	if err := s.order.ourGateway("to limit how fast a client opens flows (N49)"); err != nil {
 		return err
@@ -52,49 +70,30 @@ func runHostileClient(s *stage) error {
 	}
 	var m *mallory
 	var rss float64
-	figures := map[string][]float64{}
 	steps := []step{
+		{"the gateway has a core of its own", func() error {
+			own, err := s.ownCore(v.stile.gate)
+			if !own {
+				v.note("this machine has one only: what the ordinary user loses is in part what all programs of the lab lose")
+			}
+			return err
+		}},
 		{"another client joins, from another network", func() (err error) { m, err = v.join(); return err }},
 		{"it reaches the site", func() error { return m.reaches() }},
 		{"servers for the ordinary user", func() error {
 			rss = residentMB(v.stile.gate.pid)
-			discard, err := v.net.wiki.ListenPacket("udp", fmt.Sprintf(":%d", discardPort))
-			if err != nil {
-				return err
-			}
-			s.spawn("discard server", func(ctx context.Context) error { <-ctx.Done(); return discard.Close() })
 			return errors.Join(s.serveLoad(v.net.wiki), v.serveSteady())
 		}},
 	}
-	for turn := range hostileTurns {
-		for _, leg := range []struct {
-			name string
-			kind assault
-		}{{"alone", nothing}, {"polite", openFlows}, {"hostile", newFlows}} {
-			steps = append(steps, step{fmt.Sprintf("round %d: %s", turn+1, leg.kind), func() error { return v.suffer(m, leg.name, leg.kind, figures) }})
-		}
-	}
 	return s.all(append(steps,
-		step{fmt.Sprintf("the ordinary user keeps %.0f %%", 100*hostileKept), func() error {
-			keep := map[string]float64{}
-			for _, demand := range []string{"steady", "greedy"} {
-				for _, base := range []string{"alone", "polite"} {
-					keep[demand+base] = median(figures["hostile_"+demand]) / median(figures[base+"_"+demand])
-					v.metric(demand+"_kept_of_"+base, keep[demand+base])
-				}
-			}
-			for name, f := range figures {
-				v.metric(name, median(f))
-			}
-			v.note("who wants %.0f Mbit/s keeps %.2f of what it has alone; who wants all there is keeps %.2f of what as many packets in open flows leave, and %.2f of what it has alone, with attacker, gateway and user on the same cores",
-				steadyRate/1e6, keep["steadyalone"], keep["greedypolite"], keep["greedyalone"])
-			if keep["steadyalone"] < hostileKept || keep["greedypolite"] < hostileKept {
-				return fmt.Errorf("kept %.2f of a steady load and %.2f of a greedy one", keep["steadyalone"], keep["greedypolite"])
-			}
-			return nil
+		step{fmt.Sprintf("who wants %.0f Mbit/s keeps %.0f %% of them", steadyRate/1e6, 100*hostileKept), func() error {
+			return v.suffer(m, "steady", steadyPort, steadyTurns)
+		}},
+		step{fmt.Sprintf("who wants all there is keeps %.0f %%", 100*hostileKept), func() error {
+			return v.suffer(m, "greedy", downloads, hostileTurns)
 		}},
 		step{"the user's new connections work meanwhile, and the gateway's memory is bounded", func() error {
-			stop := m.assail(s.ctx, newFlows)
+			stop := m.assail(s.ctx)
 			defer stop()
 			if err := pause(s.ctx, 5*time.Second); err != nil {
 				return err
@@ -116,51 +115,76 @@ func runHostileClient(s *stage) error {
 		step{"all programs end when they are told to", v.end})...)
 }
 
-// An assault is what the other client does.
-type assault uint8
-
-const (
-	nothing   assault = iota
-	openFlows         // datagrams in a few open flows
-	newFlows          // SYNs and datagrams, each from another port or to another
-)
-
-func (a assault) String() string {
-	return [...]string{"an ordinary user alone", "beside as many packets in open flows", "beside a client that opens flows"}[a]
-}
-
-// suffer measures what the ordinary user gets, wanting a certain rate and
-// wanting all there is.
-func (v *visit) suffer(m *mallory, name string, kind assault, figures map[string][]float64) error {
-	stop := m.assail(v.ctx, kind)
-	defer stop()
-	if err := pause(v.ctx, 500*time.Millisecond); err != nil {
-		return err
-	}
+// suffer measures what the ordinary user receives from a port of the wiki while
+// the hostile client is shut out, and while it is let by.
+func (v *visit) suffer(m *mallory, name string, port uint16, turns int) error {
 	addrs, err := v.proxies(wikiName, "A")
 	if err != nil {
 		return err
 	}
-	sent, began := m.sent.Load(), time.Now()
-	spent := cpuOf([]int{v.stile.gate.pid})
-	steady, err := v.steady(netip.AddrPortFrom(addrs[0], steadyPort))
+	bytes, hangUp, err := v.listen(netip.AddrPortFrom(addrs[0], port))
 	if err != nil {
 		return err
 	}
-	greedy, err := load{v.net.laptop, netip.AddrPortFrom(addrs[0], 0), streams, true}.run(v.ctx)
-	if err != nil {
+	defer hangUp()
+	stop := m.assail(v.ctx)
+	defer stop()
+	if err := pause(v.ctx, loadWarmUp); err != nil {
 		return err
 	}
-	took := time.Since(began).Seconds()
-	rate := float64(m.sent.Load()-sent) / took
-	busy := (cpuOf([]int{v.stile.gate.pid}) - spent).Seconds() / took
-	if kind != nothing && rate < hostileRate/2 {
-		return fmt.Errorf("the other client sends only %.0f packets a second: nothing is proven", rate)
+	var ratios, out, by []float64
+	var spent, took [2]time.Duration
+	sent, began, machine, ours := m.sent.Load(), time.Now(), cpuOfMachine(), v.used()
+	for turn := range turns {
+		var rate [2]float64
+		for i := range rate {
+			let := (i + turn) % 2 // so that neither is always the first
+			shut := malloryPlace.addrs()
+			if let == 1 {
+				shut = nil
+			}
+			if err := nat.ShutOut(v.net.site, shut...); err != nil {
+				return err
+			}
+			if err := pause(v.ctx, hostileSettle); err != nil {
+				return err
+			}
+			from, moved, cpu := time.Now(), bytes.Load(), cpuOf([]int{v.stile.gate.pid})
+			if err := pause(v.ctx, hostileMoment); err != nil {
+				return err
+			}
+			lasted := time.Since(from)
+			rate[let] = float64(bytes.Load()-moved) * 8 / lasted.Seconds() / 1e6
+			spent[let] += cpuOf([]int{v.stile.gate.pid}) - cpu
+			took[let] += lasted
+		}
+		out, by = append(out, rate[0]), append(by, rate[1])
+		if rate[0] > 0 {
+			ratios = append(ratios, rate[1]/rate[0])
+		}
 	}
-	for suffix, value := range map[string]float64{"_steady": steady, "_greedy": greedy.mbit(), "_pps": rate} {
-		figures[name+suffix] = append(figures[name+suffix], value)
+	pps := float64(m.sent.Load()-sent) / time.Since(began).Seconds()
+	if pps < hostileRate/2 || len(ratios) == 0 {
+		return fmt.Errorf("the other client sends %.0f packets a second, the user receives %.0f Mbit/s: nothing is proven", pps, median(by))
 	}
-	v.note("%.0f Mbit/s of %.0f, or %.0f Mbit/s greedily; %.0f packets a second beside it; the gateway uses %.2f cores", steady, steadyRate/1e6, greedy.mbit(), rate, busy)
+	kept, cores := median(ratios), [2]float64{spent[0].Seconds() / took[0].Seconds(), spent[1].Seconds() / took[1].Seconds()}
+	for key, value := range map[string]float64{
+		"kept": kept, "mbit_shut_out": median(out), "mbit_let_by": median(by), "pps": pps,
+		"gateway_cores_shut_out": cores[0], "gateway_cores_let_by": cores[1],
+	} {
+		v.metric(name+"_"+key, value)
+	}
+	v.note("%.0f Mbit/s while it is shut out, %.0f while it is let by: %.2f of it; %.0f packets a second; the gateway uses %.2f and %.2f cores",
+		median(out), median(by), kept, pps, cores[0], cores[1])
+	if name == "steady" { // the same work but for them
+		v.metric("gateway_us_per_packet", (cores[1]-cores[0])/pps*1e6)
+		v.note("each of its packets costs the gateway %.1f µs", (cores[1]-cores[0])/pps*1e6)
+	}
+	others := (cpuOfMachine() - machine - v.used() + ours).Seconds() / time.Since(began).Seconds()
+	v.metric(name+"_cores_of_others", others)
+	if kept < hostileKept {
+		return fmt.Errorf("the user keeps %.2f; other programs and the kernel used %.1f cores meanwhile", kept, others)
+	}
 	return nil
 }
 
@@ -201,28 +225,23 @@ func (v *visit) serveSteady() error {
 	return nil
 }
 
-// steady returns how many Mbit/s come of the rate that the user wants.
-func (v *visit) steady(from netip.AddrPort) (float64, error) {
+// listen receives in a few connections until it is told to hang up.
+func (v *visit) listen(from netip.AddrPort) (bytes *atomic.Int64, hangUp func(), err error) {
 	ctx, cancel := context.WithCancel(v.ctx)
 	var g sync.WaitGroup
-	defer g.Wait()
-	defer cancel()
-	var bytes atomic.Int64
+	hangUp = func() { cancel(); g.Wait() }
+	bytes = new(atomic.Int64)
 	for range streams {
 		dial, stop := context.WithTimeout(ctx, 5*time.Second)
 		c, err := v.net.laptop.Dial(dial, "tcp", from.String())
 		stop()
 		if err != nil {
-			return 0, err
+			hangUp()
+			return nil, nil, err
 		}
-		g.Go(func() { move(ctx, c, false, &bytes) })
+		g.Go(func() { move(ctx, c, false, bytes) })
 	}
-	if err := pause(ctx, loadWarmUp); err != nil {
-		return 0, err
-	}
-	began, moved := time.Now(), bytes.Load()
-	err := pause(ctx, loadMeasure)
-	return float64(bytes.Load()-moved) * 8 / time.Since(began).Seconds() / 1e6, err
+	return bytes, hangUp, nil
 }
 
 // mallory is a client that may use the site like everybody, and floods it.
@@ -270,28 +289,26 @@ func (m *mallory) reaches() error {
 }
 
 // assail begins the assault and returns what ends it.
-func (m *mallory) assail(ctx context.Context, kind assault) (stop func()) {
+func (m *mallory) assail(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
-	if kind != nothing {
-		g.Go(func() {
-			if err := m.host.InNetwork(func() error { return m.flood(ctx, kind) }); err != nil && ctx.Err() == nil {
-				m.visit.fail(fmt.Errorf("the other client: %w", err))
-			}
-		})
-	}
+	g.Go(func() {
+		if err := m.host.InNetwork(func() error { return m.flood(ctx) }); err != nil && ctx.Err() == nil {
+			m.visit.fail(fmt.Errorf("the other client: %w", err))
+		}
+	})
 	return func() { cancel(); g.Wait() }
 }
 
-// flood sends packets at the rate until ctx ends: SYNs and datagrams in turn,
-// or datagrams only.
-func (m *mallory) flood(ctx context.Context, kind assault) error {
+// flood sends SYNs and datagrams in turn, each from another port or to another,
+// at the rate until ctx ends.
+func (m *mallory) flood(ctx context.Context) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW)
 	if err != nil {
 		return fmt.Errorf("raw socket: %w", os.NewSyscallError("socket", err))
 	}
 	defer unix.Close(fd)
-	rng := rand.New(rand.NewPCG(m.visit.order.Seed, uint64(kind)))
+	rng := rand.New(rand.NewPCG(m.visit.order.Seed, 1))
 	to := wikiPlace.v4.Addr()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -307,15 +324,11 @@ func (m *mallory) flood(ctx context.Context, kind assault) error {
 			sent = due - hostileRate/10 // we were not given the time; do not make up for all of it
 		}
 		for ; sent < due; sent++ {
-			p := m.datagram(to, uint16(40000+sent%16), discardPort)
-			if kind == newFlows {
-				source, destination := uint16(1024+rng.IntN(64000)), uint16(1+rng.IntN(65000))
-				if sent%2 == 0 {
-					p = m.syn(to, source, destination)
-				} else {
-					p = m.datagram(to, source, destination)
-				}
+			make := m.datagram
+			if sent%2 == 0 {
+				make = m.syn
 			}
+			p := make(to, uint16(1024+rng.IntN(64000)), uint16(1+rng.IntN(65000)))
 			err := unix.Sendto(fd, p, 0, &unix.SockaddrInet4{Addr: to.As4()})
 			if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EAGAIN) {
 				return fmt.Errorf("send: %w", err)
@@ -324,9 +337,6 @@ func (m *mallory) flood(ctx context.Context, kind assault) error {
 		}
 	}
 }
-
-// discardPort of the wiki hears datagrams and answers none.
-const discardPort = 9
 
 // datagram makes a packet of 40 bytes, as large as a SYN.
 func (m *mallory) datagram(to netip.Addr, source, destination uint16) []byte {

@@ -61,7 +61,7 @@ func init() {
 		{scenario, "gateway-upgrade", "1,100 open connections survive that the gateway ends in order and is started again", false, runGatewayUpgrade},
 		{scenario, "icmp", "errors come back through the tunnel and speak of the addresses that programs know", false, runICMP},
 		{scenario, "fragments", "datagrams larger than the tunnel's packets arrive in both directions", false, runFragments},
-		{scenario, "hostile-client", "a client that opens flows as fast as it can does not slow down another (a minute)", false, runHostileClient},
+		{scenario, "hostile-client", "a client that opens flows as fast as it can does not slow down another (two minutes, on a machine that has time)", false, runHostileClient},
 		{scenario, "clock-jump", "wall clocks that jump by an hour are no reason to stop (programs by build/lab/jump/build.sh)", false, runClockJump},
 		{scenario, "readme", "what the README tells people who host themselves, typed into three fresh hosts", true, runReadme},
 		{demonstration, "demo", "the wiki by name, step by step", false, runDemo},

@@ -36,6 +36,9 @@ type place struct{ v4, v6 netip.Prefix }
 
 func at(v4, v6 string) place { return place{netip.MustParsePrefix(v4), netip.MustParsePrefix(v6)} }
 
+// addrs returns the host's addresses.
+func (p place) addrs() []netip.Addr { return []netip.Addr{p.v4.Addr(), p.v6.Addr()} }
+
 // Where everything stands. Each host of the core has a network of its own
 // there, which it shares with the core only.
 var (

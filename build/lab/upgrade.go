@@ -87,7 +87,7 @@ func runGatewayUpgrade(s *stage) error {
 			datagrams.mark()
 			began := time.Now()
 			var err error
-			if resets, err = resetsOf(v.net.gateway); err != nil {
+			if resets, err = cutOf(v.net.wiki); err != nil {
 				return err
 			}
 			if err := v.stile.gate.stop(); err != nil {
@@ -105,19 +105,21 @@ func runGatewayUpgrade(s *stage) error {
 			if err := pause(ctx, upgradeStall+10*upgradeBeat); err != nil {
 				return err
 			}
-			after, err := resetsOf(v.net.gateway)
+			// While nothing translates, the gateway's host might take answers for
+			// clients for its own, and refuse them.
+			after, err := cutOf(v.net.wiki)
 			if err != nil {
 				return err
 			}
-			v.metric("resets_by_gateway_host", float64(after-resets))
+			v.metric("cut_at_server", float64(after-resets))
 			_, silent, err := datagrams.fate()
 			v.metric("udp_silence_ms", ms(silent))
 			cut, stalled, why := busy.fate()
 			v.metric("busy_cut", float64(cut))
 			v.metric("stall_ms", ms(stalled))
 			v.note("nothing passed for %s; the longest silence of a connection was %s", milliseconds(silent), milliseconds(stalled))
-			if err = errors.Join(err, why); err != nil && after > resets {
-				err = fmt.Errorf("the gateway's host has reset %d connections, as if they were its own: %w", after-resets, err)
+			if err = errors.Join(err, why); err == nil && after > resets {
+				err = fmt.Errorf("%d connections were reset at the server", after-resets)
 			}
 			if err == nil && stalled > upgradeStall {
 				err = fmt.Errorf("one was silent for %s", milliseconds(stalled))
@@ -137,9 +139,8 @@ func runGatewayUpgrade(s *stage) error {
 	)
 }
 
-// resetsOf returns how many connections a host has refused or reset. While
-// nothing translates them back, it takes packets for clients for its own.
-func resetsOf(h *host.Host) (n int, err error) {
+// cutOf returns how many of a host's connections the other side has reset.
+func cutOf(h *host.Host) (n int, err error) {
 	err = h.Do(func() error {
 		text, err := os.ReadFile("/proc/thread-self/net/snmp")
 		if err != nil {
@@ -151,7 +152,7 @@ func resetsOf(h *host.Host) (n int, err error) {
 			if len(f) == 0 || f[0] != "Tcp:" {
 				continue
 			}
-			if i := slices.Index(names, "OutRsts"); i >= 0 && i < len(f) {
+			if i := slices.Index(names, "EstabResets"); i >= 0 && i < len(f) {
 				n, err = strconv.Atoi(f[i])
 				return err
 			}
