@@ -7,8 +7,8 @@ import (
 	"stile/tunnel/packet"
 )
 
-// Rule N6 of spec gateway-nat.md 7.3, its switch, and the rows of 8.2 that are
-// about servers that fail.
+// Rule N6 of spec gateway-nat.md 7.3 and its switch; scenario_test.go has the
+// rows of 8.2 that are about servers that fail.
 
 func syns(port, to uint16) []byte { return tcp(client4, p4(foo, 0), port, to, syn) }
 
@@ -19,25 +19,8 @@ func newLiteral(t testing.TB) *world {
 	return w
 }
 
-// S9: nobody answers the handshake with the only address there was.
-func TestN06AndS09AnUnansweredHandshakeReleases(t *testing.T) {
-	w := newWorld(t)
-	w.announce("foo", foo, addrA)
-	w.goes(syns(5000, 443), addrA)
-	w.at(seconds(1))
-	w.goes(syns(5000, 443), addrA)
-	w.at(seconds(2))
-	w.answer("foo", foo, addrB)
-	w.at(seconds(2.9))
-	w.goes(syns(5001, 443), addrA)
-	w.at(seconds(3))
-	w.goes(syns(5000, 443), addrA) // an existing session is never moved
-	w.goes(syns(5002, 443), addrB)
-	w.goes(udp(client4, p4(foo, 0), 6000, 53), addrA) // the evidence is about a port, and 5001 holds
-}
-
-// S10: a server that refuses.
-func TestN06AndS10ARefusedHandshakeReleases(t *testing.T) {
+// A server that refuses, and for how long that counts.
+func TestN06ARefusedHandshakeReleases(t *testing.T) {
 	w := newWorld(t)
 	w.announce("foo", foo, addrA, addrB)
 	o := w.goes(syns(5000, 443), addrA).SrcPort()
@@ -46,34 +29,6 @@ func TestN06AndS10ARefusedHandshakeReleases(t *testing.T) {
 	w.goes(syns(5002, 444), addrA)
 	w.at(seconds(30))
 	w.goes(syns(5003, 443), addrA) // evidence lasts 30 s
-}
-
-// S23: one service of a host is refused, another serves.
-func TestN06AndS23OneServiceOfAHost(t *testing.T) {
-	w := newWorld(t)
-	w.announce("foo", foo, addrA, addrB)
-	w.goes(syns(5000, 445), addrA)
-	w.comes(tcp(addrA, client4, 445, 5000, syn|ack), p4(foo, 0))
-	w.goes(tcp(client4, p4(foo, 0), 5000, 445, ack), addrA)
-	w.goes(syns(5001, 139), addrA)
-	w.comes(tcp(addrA, client4, 139, 5001, rst|ack), p4(foo, 0))
-	w.goes(syns(5002, 445), addrA)
-	w.goes(syns(5003, 139), addrB)
-}
-
-// S24: a server that drains: it serves old connections and refuses new ones.
-func TestN06AndS24ADrainingServer(t *testing.T) {
-	w := newWorld(t)
-	w.announce("foo", foo, addrA, addrB)
-	o := w.handshake(5000, p4(foo, 0), addrA)
-	w.at(seconds(5))
-	w.goes(syns(5001, 443), addrA)
-	w.comes(tcp(addrA, client4, 443, 5001, rst|ack), p4(foo, 0))
-	w.at(seconds(6))
-	w.comes(tcp(addrA, client4, 443, o, ack), p4(foo, 0))
-	w.at(seconds(7))
-	w.goes(syns(5002, 443), addrB)
-	w.goes(tcp(client4, p4(foo, 0), 5000, 443, ack), addrA)
 }
 
 // {A,B}, A is dead, a connection a second for half an hour.
