@@ -7,6 +7,7 @@ import (
 	"stile/tunnel/core"
 	"stile/tunnel/fragment"
 	"stile/tunnel/id"
+	"stile/tunnel/nat"
 	"stile/tunnel/packet"
 )
 
@@ -22,6 +23,7 @@ type datagram struct {
 	far    netip.Addr // the same, outside
 	proto  packet.Proto
 	port   uint16 // the resource's
+	flow   nat.Account
 }
 
 // inboundFragment decides about a fragment from a client, as Inbound.
@@ -40,6 +42,7 @@ func (c *Core) inboundFragment(k *client, p packet.Packet, now time.Time) []byte
 	if !ok || !c.passes(k, d, now) {
 		return nil
 	}
+	k.nat.Charge(d.flow, p, now)
 	p.SetDst(d.far)
 	return p.Bytes()
 }
@@ -49,7 +52,7 @@ func (c *Core) inboundFragment(k *client, p packet.Packet, now time.Time) []byte
 // be right.
 func (c *Core) inboundFirst(k *client, p packet.Packet, now time.Time) []byte {
 	came := fragment.KeyOf(p)
-	d := datagram{near: p.Dst(), proto: p.Proto(), port: p.DstPort(), reason: dropFragment}
+	d := datagram{near: p.Dst(), proto: p.Proto(), port: p.DstPort(), flow: k.nat.AccountOf(p, outwards), reason: dropFragment}
 	var r id.Resource
 	if !p.IsICMPError() {
 		r, d.reason = c.forward(k, p, now)
@@ -60,6 +63,7 @@ func (c *Core) inboundFirst(k *client, p packet.Packet, now time.Time) []byte {
 	d.far = p.Dst()
 	for _, q := range c.begin(k, came, p, d, now) {
 		if c.passes(k, d, now) {
+			k.nat.Charge(d.flow, q, now)
 			q.SetDst(d.far)
 			c.out.Packets = append(c.out.Packets, q.Bytes())
 		}
@@ -94,7 +98,7 @@ func (c *Core) outboundFirst(k *client, p packet.Packet, now time.Time) (route c
 		c.count(d.reason)
 		c.deny(k, id.Resource{}, p, inwards, d.reason, now)
 	}
-	d.near = p.Src()
+	d.near, d.flow = p.Src(), k.nat.AccountOf(p, inwards)
 	for _, q := range c.begin(k, came, p, d, now) {
 		if r := c.deliverLater(k, d, q, now); r.Keys != nil {
 			c.out.Held = append(c.out.Held, core.Held{Route: r, Packet: q.Bytes()})
@@ -113,6 +117,7 @@ func (c *Core) deliverLater(k *client, d datagram, p packet.Packet, now time.Tim
 		c.count(dropNotConnected)
 		return core.Route{}
 	}
+	k.nat.Charge(d.flow, p, now)
 	p.SetSrc(d.near)
 	return route
 }

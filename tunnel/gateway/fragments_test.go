@@ -404,6 +404,38 @@ func TestLaterFragmentsDoNotRefresh(t *testing.T) {
 	b.lost(in, "dropped: no session")
 }
 
+// The traffic of a flow is that of all its fragments, also of those that wait,
+// with translated ports or without; but not of those that are dropped.
+func TestFlowsCountFragments(t *testing.T) {
+	b := visited(t, 0)
+	b.name(1, 1, "blog.corp.example", proxies(2), addrB, addrD)
+	p := proxies(2)[0]
+	b.outwardly(1, udp(c4(1), proxies(1)[0], 5000, 7)) // it has the port outside
+	out := cut.Apart(large(c4(1), p, 5000, 7, 4500), packet.MaxSize, 1)
+	got := b.outwardly(1, out[3], out[0], out[1], out[1], out[2])
+	first, err := packet.ParseFragment(got[0])
+	if err != nil || first.SrcPort() == 5000 {
+		t.Fatalf("port %d: %v", first.SrcPort(), err)
+	}
+	in := cut.Apart(large(addrB, c4(1), 7, first.SrcPort(), 3000), packet.MaxSize, 1)
+	b.inwardly(in[1], in[0], in[2])
+	b.inwardly(cut.Apart(large(addrA, c4(1), 7, 5000, 3000), packet.MaxSize, 2)...)
+
+	flows := slices.Collect(b.c.clients[who(1)].nat.Flows(b.now))
+	for _, f := range flows {
+		want := [4]uint64{1, 0, 32, 0}
+		if f.Proxy == p {
+			want = [4]uint64{4, 3, 4508 + 4*20, 3008 + 3*20}
+		}
+		if got := [4]uint64{f.PacketsOut, f.PacketsIn, f.BytesOut, f.BytesIn}; got != want {
+			t.Errorf("%v: packets and bytes out and in %v, want %v", f.Proxy, got, want)
+		}
+	}
+	if len(flows) != 2 {
+		t.Errorf("%d flows, want 2", len(flows))
+	}
+}
+
 // ping -s 4000, by name, to the gateway itself, and back.
 func TestLargeEcho(t *testing.T) {
 	ping := func(src, dst netip.Addr, request bool) []byte {
