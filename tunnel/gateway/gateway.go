@@ -81,6 +81,7 @@ type Core struct {
 	clients map[id.Client]*client
 	byAddr  map[netip.Addr]*client // by tunnel address
 	lookups lookups
+	woken   []string // scratch of awake
 	flows   flows
 
 	due      time.Time // when housekeep has something to do; zero: never

@@ -26,11 +26,13 @@ const staleReply = 1800 * time.Millisecond
 // names are those that one client announced.
 type names struct {
 	by      map[string]*name
+	list    []*name // all of them, in no order that counts
+	looked  int     // up to where the list was searched for useless ones
+	inUse   inUse
 	queue   []*lookup // that have not started, first come first
 	running int
-	waiting int       // announcements without an answer
-	starved bool      // it waits for a place among all clients' lookups
-	due     time.Time // when to look for names to refresh; zero: not before the next sweep
+	waiting int  // announcements without an answer
+	starved bool // it waits for a place among all clients' lookups
 }
 
 // A name is what a client announced, and how far it is known.
@@ -38,7 +40,10 @@ type name struct {
 	text   string         // lower case, without trailing dot
 	sets   [][]netip.Addr // of proxy addresses, each as it was announced and sorted; latest last
 	lookup *lookup        // that waits or runs; nil: none
-	over   time.Time      // when what is known is to be refreshed; zero: nothing is
+	over   time.Time      // when what is known is to be refreshed, once it was resolved
+
+	listed int // its index in names.list
+	place  int // in names.inUse, from 1; 0: it is not in there
 }
 
 // An announcement is one AssignedIPs that waits for its answer.
@@ -68,7 +73,7 @@ func (c *Core) assigned(k *client, a wire.AssignedIPs, now time.Time) {
 	}
 	c.count(announcementsTaken)
 	k.names.waiting++
-	l := c.lookUp(k, k.names.get(text).standFor(a.ProxyIPs))
+	l := c.lookUp(k, k.name(text).standFor(a.ProxyIPs))
 	l.events = append(l.events, announcement{resource: a.Resource, domain: a.Domain, proxies: a.ProxyIPs})
 	c.lookups.slow = append(c.lookups.slow, slow{l, len(l.events) - 1, now.Add(staleReply)})
 	c.resolve(k)
@@ -103,16 +108,46 @@ func validProxies(list []netip.Addr) bool {
 	return (v4 == 4 || v6 == 4) && (v4 == 0 || v4 == 4) && (v6 == 0 || v6 == 4)
 }
 
-func (t *names) get(text string) *name {
-	n := t.by[text]
-	if n == nil {
-		n = &name{text: text}
-		if t.by == nil {
-			t.by = make(map[string]*name)
-		}
-		t.by[text] = n
+// name returns what is known of a name. Each new one has two others looked at,
+// so that useless ones are never more than those that count.
+func (k *client) name(text string) *name {
+	t := &k.names
+	if n := t.by[text]; n != nil {
+		return n
 	}
+	k.tidy()
+	k.tidy()
+	n := &name{text: text, listed: len(t.list)}
+	if t.by == nil {
+		t.by = make(map[string]*name)
+	}
+	t.by[text] = n
+	t.list = append(t.list, n)
 	return n
+}
+
+// tidy forgets one name that no proxy address stands for any more, if the next
+// one in the list is such.
+func (k *client) tidy() {
+	t := &k.names
+	if len(t.list) == 0 {
+		return
+	}
+	t.looked %= len(t.list)
+	n := t.list[t.looked]
+	if _, ok := k.used(n); !ok && n.lookup == nil && n.place == 0 {
+		t.forget(n) // another one takes its place in the list
+		return
+	}
+	t.looked++
+}
+
+func (t *names) forget(n *name) {
+	delete(t.by, n.text)
+	last := t.list[len(t.list)-1]
+	t.list[n.listed], last.listed = last, n.listed
+	t.list[len(t.list)-1] = nil
+	t.list = t.list[:len(t.list)-1]
 }
 
 // standFor notes a set of proxy addresses. Resources of one address family are

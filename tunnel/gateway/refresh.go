@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"container/heap"
 	"net/netip"
 	"slices"
 	"time"
@@ -22,39 +23,74 @@ const (
 	usedFor = 60 * time.Second
 )
 
-// refresh has the client's names resolved anew that are in use and were last
-// resolved too long ago (N23), and forgets those that no proxy address stands
-// for. A name that nobody used is looked at again with each sweep, so that its
-// answer is fresh soon after somebody does.
-func (c *Core) refresh(k *client, sweep bool, now time.Time) {
-	if !sweep && !due(k.names.due, now) {
-		return
-	}
-	k.names.due = time.Time{}
-	var stale []*name
-	for _, n := range k.names.by {
-		switch {
-		case n.lookup != nil:
-		case now.Before(n.over):
-			k.names.due = earliest(k.names.due, n.over)
-		default:
-			switch used, ok := k.used(n); {
-			case !ok:
-				delete(k.names.by, n.text)
-			case !used.IsZero() && now.Sub(used) < usedFor:
-				stale = append(stale, n)
-			}
+// inUse are a client's names that it sent something to within the last minute,
+// and that are not being resolved: a heap, in front the one whose answer is
+// over first.
+type inUse []*name
+
+func (h inUse) Len() int { return len(h) }
+func (h inUse) Less(i, j int) bool {
+	return cmp.Or(h[i].over.Compare(h[j].over), cmp.Compare(h[i].text, h[j].text)) < 0
+}
+func (h inUse) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i+1, j+1
+}
+func (h *inUse) Push(x any) {
+	n := x.(*name)
+	*h = append(*h, n)
+	n.place = len(*h)
+}
+func (h *inUse) Pop() any {
+	last := len(*h) - 1
+	n := (*h)[last]
+	(*h)[last], *h = nil, (*h)[:last]
+	n.place = 0
+	return n
+}
+
+// refresh has the client's names resolved anew that are in use and whose answer
+// is over (N23).
+func (c *Core) refresh(k *client, now time.Time) {
+	t := &k.names
+	for len(t.inUse) > 0 && due(t.inUse[0].over, now) {
+		n := heap.Pop(&t.inUse).(*name)
+		if k.uses(n, now) {
+			c.count(namesRefreshed)
+			c.lookUp(k, n)
 		}
 	}
-	if !k.names.due.IsZero() {
-		c.remind(k.names.due)
-	}
-	slices.SortFunc(stale, func(a, b *name) int { return cmp.Or(a.over.Compare(b.over), cmp.Compare(a.text, b.text)) })
-	for _, n := range stale {
-		c.count(namesRefreshed)
-		c.lookUp(k, n)
+	if len(t.inUse) > 0 {
+		c.remind(t.inUse[0].over)
 	}
 	c.resolve(k)
+}
+
+// awake takes note of the client's names that came into use, and has those
+// resolved whose answer was over before.
+func (c *Core) awake(k *client, now time.Time) {
+	c.woken = k.nat.Woken(c.woken[:0])
+	for _, text := range c.woken {
+		if n := k.names.by[text]; n != nil {
+			c.watch(k, n, now)
+		}
+	}
+	clear(c.woken)
+	c.refresh(k, now)
+}
+
+// watch has a name refreshed when its answer is over, if it is in use.
+func (c *Core) watch(k *client, n *name, now time.Time) {
+	if n.lookup == nil && n.place == 0 && k.uses(n, now) {
+		heap.Push(&k.names.inUse, n)
+		c.remind(n.over)
+	}
+}
+
+// uses reports whether the client sent something to a name lately.
+func (k *client) uses(n *name, now time.Time) bool {
+	last, _ := k.used(n)
+	return !last.IsZero() && now.Sub(last) < usedFor
 }
 
 // used returns when the client last sent a packet to a name; ok is false if it

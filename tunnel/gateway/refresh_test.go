@@ -397,6 +397,93 @@ func TestN24OneAnswerEach(t *testing.T) {
 	}
 }
 
+// many announces and resolves names of client 1, each with addresses of its own.
+func (b *bench) many(names int) {
+	for i := range names {
+		b.now = b.now.Add(10 * time.Millisecond)
+		b.announce(1, 1, fmt.Sprintf("n%d.corp.example", i), proxiesOf(i))
+		b.looked(core.Looked{ID: b.looks[0].ID, V4: []netip.Addr{addrA}, TTL4: time.Hour})
+		b.lines = nil
+	}
+}
+
+// proxiesOf is proxies for more than 256 names.
+func proxiesOf(i int) []netip.Addr {
+	list := proxies(0)
+	for j := range list {
+		if list[j].Is4() {
+			list[j] = netip.AddrFrom4([4]byte{100, 97 + byte(i>>13), byte(i >> 5), byte(i<<3 + j)})
+		} else {
+			list[j] = netip.AddrFrom16([16]byte{0: 0xfd, 2: 0x20, 3: 0x21, 4: 0x11, 5: 0x11, 6: 0x80, 13: byte(i >> 12 & 7), 14: byte(i >> 4), 15: byte(i<<4 + j)})
+		}
+	}
+	return list
+}
+
+// However many names come and go, what is kept of them is bounded by those that
+// addresses stand for.
+func TestN48NamesAreForgotten(t *testing.T) {
+	b := newBench(t)
+	b.grant(1, dns(1, "*.corp.example"), 0)
+	for i := range 3000 {
+		b.now = b.now.Add(10 * time.Millisecond)
+		b.name(1, 1, fmt.Sprintf("n%d.corp.example", i), proxies(byte(i%50)), addrA)
+		if i%7 == 0 {
+			b.passes(1, udp(c4(1), proxies(byte(i % 50))[0], 5000, 53), addrA)
+		}
+		k := b.c.clients[who(1)]
+		if got := len(k.names.by); got > 150 || got != len(k.names.list) {
+			t.Fatalf("after %d names, %d and %d are kept", i+1, got, len(k.names.list))
+		}
+		for at, n := range k.names.list {
+			if n.listed != at || k.names.by[n.text] != n || n.place > 0 && k.names.inUse[n.place-1] != n {
+				t.Fatalf("after %d names: %+v at %d", i+1, n, at)
+			}
+		}
+	}
+}
+
+// Names that nobody uses cost nothing, and those that are used a glance each
+// time their answers are over.
+func BenchmarkNames(b *testing.B) {
+	for _, n := range []int{100, 4096} {
+		w := newBench(b)
+		w.grant(1, dns(1, "*.corp.example"), 0)
+		w.many(n)
+		k := w.c.clients[who(1)]
+		b.Run(fmt.Sprintf("idle/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				w.c.awake(k, w.now)
+			}
+		})
+		for i := range n {
+			w.now = w.now.Add(time.Millisecond)
+			w.passes(1, udp(c4(1), proxiesOf(i)[0], 5000, 53), addrA)
+		}
+		w.c.awake(k, w.now)
+		if len(k.names.inUse) != n {
+			b.Fatalf("%d of %d names in use", len(k.names.inUse), n)
+		}
+		b.Run(fmt.Sprintf("used/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				w.c.awake(k, w.now)
+			}
+		})
+		b.Run(fmt.Sprintf("refresh/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				first := k.names.inUse[0]
+				w.c.lookUp(k, first)
+				w.c.resolve(k)
+				w.c.looked(core.Looked{ID: w.c.lookups.last, V4: []netip.Addr{addrA}}, w.now)
+				w.c.out.Reset()
+			}
+		})
+	}
+}
+
 // O2: a gateway that is told to says for which families flows find their way.
 func TestO2Families(t *testing.T) {
 	for _, test := range []struct {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"container/heap"
 	"net/netip"
 	"slices"
 	"time"
@@ -45,6 +46,9 @@ type lookup struct {
 // lookUp returns the name's lookup. A new one waits for its turn until resolve.
 func (c *Core) lookUp(k *client, n *name) *lookup {
 	if n.lookup == nil {
+		if n.place != 0 {
+			heap.Remove(&k.names.inUse, n.place-1)
+		}
 		n.lookup = &lookup{client: k, name: n}
 		k.names.queue = append(k.names.queue, n.lookup)
 	}
@@ -129,8 +133,7 @@ func (c *Core) looked(r core.Looked, now time.Time) {
 		}
 	}
 	n.over = now.Add(n.lifetime(v4, r.TTL4, v6, r.TTL6))
-	k.names.due = earliest(k.names.due, n.over)
-	c.remind(k.names.due)
+	c.watch(k, n, now)
 	c.feed()
 	c.resolve(k)
 }

@@ -35,7 +35,7 @@ func (c *Core) sweep(now time.Time) {
 	s := &c.sweeping
 	if len(s.queue) == 0 {
 		s.began = now
-		s.queue = slices.AppendSeq(s.queue, maps.Keys(c.clients))
+		s.queue = slices.SortedFunc(maps.Keys(c.clients), id.Client.Compare)
 	}
 	for room := sweepStep; room > 0 && len(s.queue) > 0; {
 		k := c.clients[s.queue[len(s.queue)-1]]
@@ -50,7 +50,7 @@ func (c *Core) sweep(now time.Time) {
 		}
 		if k != nil {
 			c.sweepFragments(k, now)
-			c.refresh(k, true, now)
+			c.awake(k, now)
 		}
 		room -= sweepVisit
 		s.queue = s.queue[:len(s.queue)-1]

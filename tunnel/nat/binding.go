@@ -46,8 +46,8 @@ func (t *Table) bindingOf(s *Session) *binding {
 	return t.bound[s.proxy-1]
 }
 
-// never is before all times.
-const never = instant(math.MinInt64)
+// never is longer ago than anything.
+const never = instant(math.MinInt64 / 2)
 
 // bind gives a binding its slot and makes it what its address stands for.
 func (t *Table) bind(b *binding) {
@@ -148,6 +148,25 @@ func (t *Table) Usable(name string, proxies []netip.Addr, now time.Time) bool {
 		t.settle(b, at)
 		return b.current != nil || t.hasSession(b, at)
 	})
+}
+
+// use notes a client's packet to the binding.
+func (t *Table) use(b *binding, at instant) {
+	if at-b.used >= instant(holdFor) && len(t.woken) < maxProxies {
+		t.woken = append(t.woken, b.name)
+	}
+	b.used = max(b.used, at)
+}
+
+// Woken moves out the names with an address that the client sent something to
+// after it had not for a minute, or never; some may be there more than once.
+func (t *Table) Woken(dst []string) []string {
+	dst = append(dst, t.woken...)
+	clear(t.woken)
+	if t.woken = t.woken[:0]; cap(t.woken) > maxProxies/32 {
+		t.woken = nil
+	}
+	return dst
 }
 
 // Used returns when the client last sent a packet to one of proxies; zero if it

@@ -96,6 +96,7 @@ type Table struct {
 	past            past       // sessions that have ended
 	awaited         []ref      // those that will fail if nobody answers (failing)
 	collectAt       instant    // when to look for bindings nobody needs
+	woken           []string   // names that came into use since Woken
 	events          []Event
 	lostEvents      uint64
 }

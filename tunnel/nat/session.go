@@ -155,7 +155,7 @@ func (t *Table) touchOut(s *Session, flags packet.TCPFlags, at instant) {
 		if b.waiting {
 			t.settle(b, at)
 		}
-		b.used = at
+		t.use(b, at)
 	}
 	before := s.state
 	s.out, s.any = at, at
@@ -275,7 +275,7 @@ func (t *Table) add(n *Session) *Session {
 	s.class = s.classify()
 	t.join(s)
 	if b := t.bindingOf(s); b != nil {
-		b.used = max(b.used, s.out)
+		t.use(b, s.out)
 		t.wake(b, s)
 	}
 	return s
