@@ -28,6 +28,7 @@ import (
 	"stile/platform/dnsctl"
 	"stile/platform/ipcsock"
 	"stile/platform/route"
+	"stile/platform/seat"
 	"stile/platform/tun"
 	"stile/tunnel/core"
 	"stile/tunnel/ipc"
@@ -96,6 +97,7 @@ type view struct {
 
 // A command is what a user wants, and where the answer goes.
 type command struct {
+	from   link.Caller
 	what   ipc.Command
 	answer chan error
 }
@@ -154,7 +156,7 @@ func explainSocket(err error) error {
 func newDaemon(c Config, w wish) *daemon {
 	d := &daemon{Config: c, commands: make(chan command)}
 	d.view = view{wish: w, phase: ipc.SignedOut, since: time.Now()}
-	d.server = link.New(link.Config{Service: d, Version: c.Version, Log: c.Log})
+	d.server = link.New(link.Config{Service: d, Version: c.Version, Seated: new(seat.Keeper).Has, Log: c.Log})
 	return d
 }
 
@@ -196,7 +198,7 @@ func (d *daemon) own(ctx context.Context, w wish) error {
 		select {
 		case <-stop:
 		case c := <-d.commands:
-			next, err := d.act(w, s, c.what)
+			next, err := d.act(w, s, c.from, c.what)
 			if err == nil {
 				if next.Token != w.Token {
 					waiting, pause = false, firstPause
@@ -232,7 +234,7 @@ func (d *daemon) own(ctx context.Context, w wish) error {
 				if err := d.deleteSignIn(); err != nil {
 					d.Log.Error("the refused token stays on disk", "error", err)
 				}
-				w.Token, w.Source, w.Account, w.Actor = "", "", "", ""
+				w.Token, w.Source, w.Account, w.Actor, w.Holder = "", "", "", "", 0
 				d.show(func(v *view) { v.wish = w })
 				d.enter(ipc.SignedOut, ipc.Problemf(ipc.TokenRejected, "The portal ended this sign-in: it has expired or was revoked. Sign in again."))
 			default:
@@ -263,7 +265,10 @@ func (d *daemon) explain(w wish, err error) error {
 }
 
 // act changes the wish as a command wants it, on disk first.
-func (d *daemon) act(w wish, s *session, c ipc.Command) (wish, error) {
+func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish, error) {
+	if err := w.heldAgainst(from, c); err != nil {
+		return w, err
+	}
 	managed := ipc.Problemf(ipc.TokenIsManaged, "This machine's administrator has set the token (%s). Ask them, or remove it there, to sign in or out yourself.", w.Source)
 	switch c := c.(type) {
 	case ipc.SignIn:
@@ -274,13 +279,14 @@ func (d *daemon) act(w wish, s *session, c ipc.Command) (wish, error) {
 			return w, ipc.Problemf(ipc.PortalUnknown, "The service does not know its portal. Start it with STILE_API_URL=wss://HOST.")
 		}
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(c.Token.Reveal()), ipc.TokenFromSignIn, c.AccountSlug, c.Actor
+		w.Holder = from.UID
 		d.Log.Info("signing in", "account", c.AccountSlug)
 		return w, d.saveSignIn(w)
 	case ipc.SignOut:
 		if w.Source.Managed() {
 			return w, managed
 		}
-		w.Token, w.Source, w.Account, w.Actor = "", "", "", ""
+		w.Token, w.Source, w.Account, w.Actor, w.Holder = "", "", "", "", 0
 		d.Log.Info("signing out")
 		return w, d.deleteSignIn()
 	case ipc.SetInternet:
@@ -371,7 +377,7 @@ func (d *daemon) setUpstream(list []netip.AddrPort) {
 func (d *daemon) Handle(ctx context.Context, from link.Caller, c ipc.Command) error {
 	answer := make(chan error, 1)
 	select {
-	case d.commands <- command{c, answer}:
+	case d.commands <- command{from, c, answer}:
 		return <-answer
 	case <-ctx.Done():
 		return ipc.Problemf(ipc.Stopping, "The service is stopping. Try again in a while.")

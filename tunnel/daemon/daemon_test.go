@@ -122,6 +122,55 @@ func TestManagedToken(t *testing.T) {
 	}
 }
 
+// The session belongs to who signed in: other users of the machine may not
+// change it, but an administrator may.
+func TestSessionHasAHolder(t *testing.T) {
+	by := func(uid uint32) link.Caller { return link.Caller{UID: uid} }
+	run(t, Config{Portal: dial.Config{URL: "wss://portal.example"}}, wish{}, func(h *house) {
+		code := func(from link.Caller, c ipc.Command) ipc.Code {
+			err := h.Handle(h.t.Context(), from, c)
+			synctest.Wait()
+			var problem *ipc.Problem
+			if errors.As(err, &problem) {
+				return problem.Code
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			return ""
+		}
+		if got := code(by(60001), ipc.SignIn{Token: "abc"}); got != "" {
+			t.Fatal(got)
+		}
+		if got := h.State().Session.Holder; !strings.Contains(got, "60001") {
+			t.Errorf("held by %q", got)
+		}
+		if again := h.loadWish(); again.Holder != 60001 {
+			t.Errorf("after a restart it is held by %d", again.Holder)
+		}
+		for _, c := range []ipc.Command{ipc.SignIn{Token: "other"}, ipc.SignOut{}, ipc.SetInternet{On: true}} {
+			if got := code(by(60002), c); got != ipc.HeldByOther {
+				t.Errorf("%T by another user: %q", c, got)
+			}
+		}
+		if got := code(by(60002), ipc.Retry{}); got != "" {
+			t.Errorf("retry: %q", got)
+		}
+		for _, c := range []ipc.Command{ipc.SetInternet{On: true}, ipc.SignIn{Token: "again"}} {
+			if got := code(by(60001), c); got != "" {
+				t.Errorf("%T by the holder: %q", c, got)
+			}
+		}
+		if got := code(by(0), ipc.SignOut{}); got != "" {
+			t.Errorf("the administrator: %q", got)
+		}
+		if got := code(by(60002), ipc.SignIn{Token: "mine"}); got != "" {
+			t.Errorf("when nobody is signed in: %q", got)
+		}
+		h.command(ipc.SignOut{})
+	})
+}
+
 func TestStopWaitsForTheSession(t *testing.T) {
 	result := run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
 		h.stop()

@@ -23,7 +23,7 @@ func (d *daemon) State() ipc.State {
 		Version: d.Version,
 		Session: ipc.Session{
 			Phase: v.phase, Since: v.since, Problem: v.problem, Token: v.wish.Source,
-			Account: v.wish.Account, Actor: v.wish.Actor, Portal: d.Portal.URL, AuthURL: d.AuthURL,
+			Account: v.wish.Account, Actor: v.wish.Actor, Holder: userName(v.wish.Holder), Portal: d.Portal.URL, AuthURL: d.AuthURL,
 		},
 		Internet: ipc.Internet{On: v.wish.Internet},
 		DNS:      ipc.DNS{Mode: string(d.DNS), Upstream: v.upstream},

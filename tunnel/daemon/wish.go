@@ -7,10 +7,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 
 	"stile/platform/dirs"
 	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
 	"stile/tunnel/wire"
 )
 
@@ -26,7 +29,34 @@ type wish struct {
 	Token          wire.Secret // "": nobody is signed in
 	Source         ipc.TokenSource
 	Account, Actor string
+	Holder         uint32 // user ID of who signed in; 0: the administrator, or not known
 	Internet       bool
+}
+
+// heldAgainst refuses what would take the session of one user of this machine
+// out of their hands. Administrators may do that.
+func (w wish) heldAgainst(from link.Caller, c ipc.Command) error {
+	switch c.(type) {
+	case ipc.SignIn, ipc.SignOut, ipc.SetInternet:
+	default:
+		return nil
+	}
+	if w.Token == "" || w.Holder == 0 || from.UID == 0 || from.UID == w.Holder {
+		return nil
+	}
+	return ipc.Problemf(ipc.HeldByOther, "%s is signed in to Stile on this machine. Let them sign out first, or use: sudo stile sign-out", userName(w.Holder))
+}
+
+// userName is how people know a user of this machine.
+func userName(uid uint32) string {
+	if uid == 0 {
+		return ""
+	}
+	text := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(text); err == nil {
+		return u.Username
+	}
+	return "The user with the number " + text
 }
 
 // signedIn is the file of a sign-in.
@@ -35,6 +65,7 @@ type signedIn struct {
 	Token   string `json:"token"`
 	Account string `json:"account,omitempty"`
 	Actor   string `json:"actor,omitempty"`
+	UserID  uint32 `json:"user_id,omitempty"` // who signed in; 0: the administrator
 }
 
 // settings is the file of what users chose.
@@ -61,12 +92,13 @@ func (c *Config) loadWish() wish {
 	loadJSON(filepath.Join(c.StateDir, signInFile), &in, usable, c.Log)
 	if in.Token != "" {
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(in.Token), ipc.TokenFromSignIn, in.Account, in.Actor
+		w.Holder = in.UserID
 	}
 	return w
 }
 
 func (c *Config) saveSignIn(w wish) error {
-	return saveJSON(filepath.Join(c.StateDir, signInFile), signedIn{1, w.Token.Reveal(), w.Account, w.Actor})
+	return saveJSON(filepath.Join(c.StateDir, signInFile), signedIn{1, w.Token.Reveal(), w.Account, w.Actor, w.Holder})
 }
 
 func (c *Config) deleteSignIn() error {

@@ -90,6 +90,9 @@ type Session struct {
 	// sign-in by browser only.
 	Account string `json:"account,omitzero"`
 	Actor   string `json:"actor,omitzero"`
+	// Holder is the user of this machine who signed in, and who alone may change
+	// that besides its administrator; "": the administrator did.
+	Holder string `json:"holder,omitzero"`
 	// Portal is the address of the portal for programs, "wss://…". "" when the
 	// service was not told one.
 	Portal string `json:"portal,omitzero"`

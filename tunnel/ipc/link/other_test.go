@@ -111,6 +111,20 @@ func TestMembersOfTheGroupAreObeyed(t *testing.T) {
 	}
 }
 
+// Who sits in front of the machine needs no group, as long as they sit there.
+func TestWhoSitsHereIsObeyed(t *testing.T) {
+	for _, sits := range []bool{true, false} {
+		child, dir := as(t, 12345, 23456)
+		f := newFake()
+		f.server = New(Config{Service: f, Seated: func(_ context.Context, uid uint32) bool { return sits && uid == 12345 }, Log: slog.New(slog.DiscardHandler)})
+		run(t, f, filepath.Join(dir, "s"))
+		out, err := child.CombinedOutput()
+		if obeyed := strings.TrimSpace(string(out)) == "12345 obeyed: <nil>"; err != nil || obeyed != sits {
+			t.Errorf("sits here: %v: %s, %v", sits, out, err)
+		}
+	}
+}
+
 func TestStrangersAreNotTrusted(t *testing.T) {
 	child, dir := as(t, 12345, 23456)
 	child.Env = append(child.Env, "AND_SERVE=1")

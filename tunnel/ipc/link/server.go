@@ -38,7 +38,10 @@ type Config struct {
 	Service Service
 	Version string // of the service, for people
 	Group   string // whose members may control it besides root; "": Group
-	Log     *slog.Logger
+	// Seated tells whether a user sits in front of this machine: they may
+	// control it, too. nil: nobody does.
+	Seated func(ctx context.Context, uid uint32) bool
+	Log    *slog.Logger
 }
 
 // A Server lets programs watch and control a Service.
@@ -100,7 +103,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			pause(ctx, 100*time.Millisecond)
 			continue
 		}
-		r, refusal := s.admit(conn)
+		r, refusal := s.admit(ctx, conn)
 		if refusal != nil {
 			refuse(conn, refusal)
 			continue
@@ -113,13 +116,13 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 }
 
 // admit decides whether the caller at conn may stay.
-func (s *Server) admit(conn net.Conn) (*reader, *ipc.Problem) {
+func (s *Server) admit(ctx context.Context, conn net.Conn) (*reader, *ipc.Problem) {
 	caller, err := ipcsock.Caller(conn)
 	if err != nil {
 		s.Log.Warn("a local caller could not be identified", "error", err)
 		return nil, ipc.Problemf(ipc.NotAllowed, "The service could not find out who you are, so that it does not let you in.")
 	}
-	if !s.allowed(conn, caller) {
+	if !s.allowed(ctx, conn, caller) {
 		s.refused.Do(func() {
 			s.Log.Info("a local caller was refused", "uid", caller.UID, "gid", caller.GID, "pid", caller.PID)
 		})
@@ -132,9 +135,11 @@ func (s *Server) admit(conn net.Conn) (*reader, *ipc.Problem) {
 	return r, nil
 }
 
-// allowed: root, whoever runs the service, and the members of the group.
-func (s *Server) allowed(conn net.Conn, c Caller) bool {
-	return c.UID == 0 || int64(c.UID) == int64(os.Geteuid()) || ipcsock.Member(conn, c, s.Group)
+// allowed: root, whoever runs the service, the members of the group, and who
+// sits in front of the machine: nobody needs to log in again after installing.
+func (s *Server) allowed(ctx context.Context, conn net.Conn, c Caller) bool {
+	return c.UID == 0 || int64(c.UID) == int64(os.Geteuid()) || ipcsock.Member(conn, c, s.Group) ||
+		s.Seated != nil && s.Seated(ctx, c.UID)
 }
 
 // admission is the command that lets a caller in.
