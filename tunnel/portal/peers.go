@@ -139,7 +139,8 @@ func (p *Portal) initGateway(g *gateway, relays []wire.Relay, now time.Time) {
 	p.push(g.conn, init)
 }
 
-// JoinRelay takes a relay's join. It is offered to peers within a second.
+// JoinRelay takes a relay's join. It is offered to peers within a second, and at
+// once to those who have none.
 func (p *Portal) JoinRelay(conn Conn, info Relay, now time.Time) {
 	if p.revoked[info.Token] {
 		p.emit(Close{conn})
@@ -153,6 +154,7 @@ func (p *Portal) JoinRelay(conn Conn, info Relay, now time.Time) {
 	p.relays.put(r.id, conn, r)
 	p.noteExpiry(info.TokenExpires)
 	p.push(conn, wire.RelayInit{})
+	p.rescue()
 	p.relaysChanged(now)
 }
 

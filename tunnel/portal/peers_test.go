@@ -76,16 +76,18 @@ func TestDuplicateConnections(t *testing.T) {
 	w.want("save client 1 resource 1 gateway 7", "5 create_authorization client 1 resource 1")
 }
 
-// Spec portal.md 4.8: one message, a second after the first change.
+// Spec portal.md 4.8: one message, a second after the first change; who has no
+// relay does not wait for it.
 func TestRelaysPresence(t *testing.T) {
 	w := newWorld(t)
 	w.client(1, alice)
 	w.gateway(2, 7, berlin)
 	w.settle()
 	w.relay(3, 1)
+	w.want("3 init", "1 relays_presence gone 0 entries 2", "2 relays_presence gone 0 entries 2")
 	w.after(500 * time.Millisecond)
 	w.relay(4, 2)
-	w.want("3 init", "4 init")
+	w.want("4 init")
 	w.after(499 * time.Millisecond)
 	w.want()
 	w.after(time.Millisecond)
@@ -110,6 +112,30 @@ func TestRelaysPresence(t *testing.T) {
 	w.want("6 init")
 }
 
+// A relay that is started again comes with another name, and its peers have no
+// other: they hear of both at once, and only once.
+func TestTheOnlyRelayIsReplacedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.relay(1, 1)
+	w.client(2, alice)
+	w.gateway(3, 7, berlin)
+	w.after(2 * time.Second)
+	w.settle()
+	w.Leave(1, w.now)
+	w.after(100 * time.Millisecond)
+	w.want()
+	w.relay(4, 2)
+	w.want("4 init", "2 relays_presence gone 1 entries 2", "3 relays_presence gone 1 entries 2")
+	w.after(5 * time.Second)
+	w.want()
+	// And one that is back under its old name is no news, even if it is the only one.
+	w.Leave(4, w.now)
+	w.after(100 * time.Millisecond)
+	w.relay(5, 2)
+	w.after(5 * time.Second)
+	w.want("5 init")
+}
+
 func TestNoRelays(t *testing.T) {
 	w := newWorld(t)
 	w.client(1, alice)
@@ -118,9 +144,10 @@ func TestNoRelays(t *testing.T) {
 	w.says(1, wire.NoRelays{})
 	w.relay(3, 1)
 	w.says(2, wire.NoRelays{})
-	w.want("1 relays_presence gone 0 entries 0", "3 init", "2 relays_presence gone 0 entries 2")
+	w.want("1 relays_presence gone 0 entries 0", "3 init", "1 relays_presence gone 0 entries 2", "2 relays_presence gone 0 entries 2",
+		"2 relays_presence gone 0 entries 2")
 	w.after(time.Second)
-	w.want("1 relays_presence gone 0 entries 2")
+	w.want()
 }
 
 // Spec portal.md 5.5: the credentials of one peer stay equal across reconnects.

@@ -62,22 +62,41 @@ func (p *Portal) offerRelays(to *peer) {
 }
 
 // relaysChanged has the peers told in a second: a relay that reconnects, or
-// several that start together, are one piece of news.
+// several that start together, are one piece of news. See rescue.
 func (p *Portal) relaysChanged(now time.Time) {
 	if p.presence.IsZero() {
 		p.presence = now.Add(presenceDelay)
 	}
 }
 
+// rescue tells those peers at once who have no relay, when one has come: there
+// is nothing that the news could disturb, and no tunnel without it.
+func (p *Portal) rescue() {
+	online := func(r id.Relay) bool { return p.relays.of(r) != nil }
+	for _, to := range p.peers() {
+		if !slices.ContainsFunc(to.given, online) {
+			p.tellRelays(to)
+		}
+	}
+}
+
 // tellPresence tells those peers whom the news concerns: they lost a relay, or
 // have too few and could have more (spec portal.md 4.8).
 func (p *Portal) tellPresence() {
+	for _, to := range p.peers() {
+		p.tellRelays(to)
+	}
+}
+
+// peers returns who uses relays: clients, then gateways.
+func (p *Portal) peers() (all []*peer) {
 	for _, c := range p.clients.all() {
-		p.tellRelays(&c.peer)
+		all = append(all, &c.peer)
 	}
 	for _, g := range p.gateways.all() {
-		p.tellRelays(&g.peer)
+		all = append(all, &g.peer)
 	}
+	return all
 }
 
 func (p *Portal) tellRelays(to *peer) {
