@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"stile/build/lab/nat"
 )
 
@@ -93,6 +95,7 @@ func runFragments(s *stage) error {
 			return v.largePings(size)
 		}})
 	}
+	steps = append(steps, step{"large datagrams to a closed port are refused, by name and by address, over IPv4 and IPv6", v.refuseLargeDatagrams})
 	return s.all(append(steps,
 		step{"all of them came back whole", func() error { v.metric("sizes_lost", float64(lost)); return errors.Join(errs...) }},
 		step{"many at a time, of different flows", func() error { return v.largeTogether() }},
@@ -122,13 +125,9 @@ func (v *visit) largeFirst() error {
 // largePings has ping send large requests. The first one over IPv6 may be lost,
 // as large answers are.
 func (v *visit) largePings(size int) error {
-	to := []netip.Addr{wikiPlace.v4.Addr(), wikiPlace.v6.Addr()}
-	for _, kind := range []string{"A", "AAAA"} {
-		addrs, err := v.proxies(wikiName, kind)
-		if err != nil {
-			return err
-		}
-		to = append(to, addrs[0])
+	to, err := v.wikiAddrs()
+	if err != nil {
+		return err
 	}
 	for _, a := range to {
 		_, err := v.tool(true, `(?m)^5 packets transmitted, [45] received`, "ping", "-n", "-c", "5", "-i", "0.2", "-W", "2", "-s", fmt.Sprint(size), a.String())
@@ -137,6 +136,46 @@ func (v *visit) largePings(size int) error {
 		}
 	}
 	return nil
+}
+
+// refuseLargeDatagrams wants the wiki's ICMP errors about datagrams that it put
+// together to find the program that sent them.
+func (v *visit) refuseLargeDatagrams() error {
+	to, err := v.wikiAddrs()
+	if err != nil {
+		return err
+	}
+	for _, a := range to {
+		c, err := v.net.laptop.Dial(v.ctx, "udp", netip.AddrPortFrom(a, 9).String())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if _, err := c.Write(make([]byte, 4000)); err != nil {
+			return err
+		}
+		if err := c.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNREFUSED) {
+			return fmt.Errorf("%v: %v, want connection refused", a, err)
+		}
+	}
+	return nil
+}
+
+// wikiAddrs are the wiki's own addresses and one of each family that stands for
+// it.
+func (v *visit) wikiAddrs() ([]netip.Addr, error) {
+	to := []netip.Addr{wikiPlace.v4.Addr(), wikiPlace.v6.Addr()}
+	for _, kind := range []string{"A", "AAAA"} {
+		addrs, err := v.proxies(wikiName, kind)
+		if err != nil {
+			return nil, err
+		}
+		to = append(to, addrs[0])
+	}
+	return to, nil
 }
 
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)

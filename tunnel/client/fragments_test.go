@@ -284,6 +284,30 @@ func TestFragmentsDoNotOutliveTheirResource(t *testing.T) {
 	}
 }
 
+// Fragments in order cost no memory each.
+func TestFragmentsDoNotAllocate(t *testing.T) {
+	b, byName := served(t)
+	_, fragments := large(byName[0], 7, 4000, 1)
+	var packets []packet.Packet
+	for _, f := range fragments {
+		p, err := packet.ParseFragment(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets = append(packets, p)
+	}
+	n := testing.AllocsPerRun(200, func() {
+		for _, p := range packets {
+			if b.c.Outbound(p, b.now).Keys == nil {
+				t.Fatal("dropped")
+			}
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // A queue counts datagrams. The oldest makes room with all its fragments.
 func TestQueueOfFragments(t *testing.T) {
 	q := queue{limit: 2}

@@ -487,6 +487,66 @@ func wholeOf(src, dst netip.Addr, proto packet.Proto, body []byte) []byte {
 	return cut.WithChecksums(b)
 }
 
+// A host reports about the datagram that it put together, a router about the
+// fragment that it saw. Only of a later fragment nobody knows whose it is.
+func TestErrorsAboutLargeDatagrams(t *testing.T) {
+	for _, way := range []struct {
+		client, to, real netip.Addr
+		proto            packet.Proto
+		refused          []byte
+		quote            int
+	}{
+		{c4(1), proxies(1)[0], addrB, packet.ICMP, []byte{3, 3, 0, 0, 0, 0, 0, 0}, 548},
+		{c6(1), proxies(1)[1], addrD, packet.ICMPv6, []byte{1, 4, 0, 0, 0, 0, 0, 0}, 1232},
+	} {
+		b := visited(t, 0)
+		b.outwardly(1, udp(way.client, proxies(1)[4+way.to.BitLen()/128], 5000, 7)) // it has the port outside
+		sent := large(way.client, way.to, 5000, 7, 4000)
+		fragments := b.outwardly(1, cut.Apart(sent, packet.MaxSize, 5)...)
+		whole, _, ok := cut.Together(fragments...)
+		if !ok {
+			t.Fatalf("%v", b.counters())
+		}
+		for name, quoted := range map[string][]byte{"the datagram": whole, "its first fragment": fragments[0], "a later fragment": fragments[1]} {
+			quoted = quoted[:min(len(quoted), way.quote)]
+			e := wholeOf(way.real, way.client, way.proto, slices.Concat(way.refused, quoted))
+			if name == "a later fragment" {
+				b.lost(e, "dropped: icmp-unmatched")
+				continue
+			}
+			p := b.arrives(e, way.to)
+			q, ok := p.Quote()
+			if !ok || q.Src() != way.client || q.Dst() != way.to || q.SrcPort() != 5000 || q.DstPort() != 7 || len(p.Bytes()) != len(e) {
+				t.Errorf("%v, about %s: quote %v %v:%d → %v:%d", way.proto, name, ok, q.Src(), q.SrcPort(), q.Dst(), q.DstPort())
+			}
+		}
+	}
+}
+
+// Fragments in order cost no memory each.
+func TestFragmentsDoNotAllocate(t *testing.T) {
+	b := visited(t, 0)
+	b.paths.way = new(core.Way)
+	keys, scratch := b.paths.keysOf(who(1)), make([]byte, packet.MaxSize)
+	out, in := cut.Apart(large(c4(1), proxies(1)[0], 5000, 7, 4000), packet.MaxSize, 1), cut.Apart(large(addrB, c4(1), 7, 5000, 4000), packet.MaxSize, 2)
+	n := testing.AllocsPerRun(200, func() {
+		for _, f := range out {
+			if b.c.Inbound(keys, 1, scratch[:copy(scratch, f)], b.now) == nil {
+				t.Fatal("dropped")
+			}
+		}
+		for _, f := range in {
+			p, _ := packet.ParseFragment(scratch[:copy(scratch, f)])
+			if b.c.Outbound(p, b.now).Keys == nil {
+				t.Fatal("dropped")
+			}
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestFragmentsWithoutConnection(t *testing.T) {
 	b := visited(t, 0)
 	b.outwardly(1, udp(c4(1), proxies(1)[0], 5000, 7))
