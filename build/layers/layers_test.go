@@ -41,6 +41,7 @@ var homes = map[string][]string{
 	"github.com/vishvananda/netlink": {"platform/route", "platform/forward", "platform/netmon", "build/lab/"},
 	"github.com/miekg/dns":           {"tunnel/resolver", "tunnel/upstream", "tunnel/tcpdns", "build/lab/"},
 	"github.com/pion/stun/v3":        {"tunnel/ice", "tunnel/turn", "tunnel/relay"},
+	"github.com/prometheus":          {"tunnel/operator"},
 	"golang.zx2c4.com/wireguard":     {"platform/", "build/lab/"},
 	"golang.zx2c4.com/wireguard/tun": {"platform/tun", "build/lab/"},
 	"github.com/godbus/dbus/v5":      {"platform/"},

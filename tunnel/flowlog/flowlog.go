@@ -121,6 +121,12 @@ func (l *Log) Reopen() {
 	l.signal()
 }
 
+// Close closes a log that never ran.
+func (l *Log) Close() error { return l.target.close() }
+
+// Name is where lines go, as Open was told.
+func (l *Log) Name() string { return l.name }
+
 // Lost is how many lines could not be kept, Written how many could.
 func (l *Log) Lost() uint64    { return l.lost.Load() }
 func (l *Log) Written() uint64 { return l.written.Load() }

@@ -150,6 +150,9 @@ func proxyView(b *nat.Binding, m Moment) Proxy {
 		Addr: b.Proxy, Name: b.Name, Resources: b.Resources, Real: b.Current,
 		Waiting: b.Waiting, Pending: b.Pending, Latest: b.Latest,
 	}
+	if v.Pending == v.Real { // DNS says what it said
+		v.Waiting, v.Pending = false, netip.Addr{}
+	}
 	if b.Held {
 		v.HeldUntil = m.calendar(b.HeldUntil)
 		v.HeldBy = &Holder{protocolName(b.Holder.Proto), b.Holder.Client, b.Holder.Port}

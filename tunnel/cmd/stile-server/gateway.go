@@ -29,12 +29,20 @@ import (
 	"stile/tunnel/core"
 	"stile/tunnel/engine"
 	"stile/tunnel/gateway"
+	"stile/tunnel/operator"
 	"stile/tunnel/phoenix/dial"
 	"stile/tunnel/upstream"
 	"stile/tunnel/wire"
 )
 
 const tunName = "tun-stile"
+
+// gatewayCommands are "stile-server gateway …": one runs a gateway, which is
+// what "gateway" alone does, too; the others ask one that runs.
+type gatewayCommands struct {
+	Serve gatewayCommand `cmd:"" name:"run" default:"withargs" help:"Run the gateway until it is stopped. \"gateway\" alone does the same."`
+	operator.Commands
+}
 
 type gatewayCommand struct {
 	APIURL    string `name:"api-url" env:"STILE_API_URL,FIREZONE_API_URL" help:"The portal: wss://HOST[:PORT]. ws:// is taken from the environment only." placeholder:"URL"`
@@ -47,7 +55,8 @@ type gatewayCommand struct {
 
 	FirewallIntegration bool `name:"firewall-integration" env:"STILE_FIREWALL_INTEGRATION" help:"Add a rule to another firewall's chain (Docker, ufw, firewalld, ...) where it would drop the tunnel's packets by default; it is removed at the end. Without this the gateway only says which command lets them pass."`
 
-	Rules gatewayRules `embed:""`
+	Rules    gatewayRules     `embed:""`
+	Operator operator.Options `embed:""`
 }
 
 // Validate tells what is wrong with the options.
@@ -56,6 +65,9 @@ func (g *gatewayCommand) Validate() error {
 		return fmt.Errorf("--max-partition-time: %w", err)
 	}
 	if err := g.Rules.apply(new(gateway.Config)); err != nil {
+		return err
+	}
+	if err := g.Operator.Validate(); err != nil {
 		return err
 	}
 	return dial.CheckURL(g.APIURL, g.plainAllowed())
@@ -92,6 +104,10 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 	if err != nil {
 		return err
 	}
+	watch, err := g.Operator.Open(log)
+	if err != nil {
+		return err
+	}
 	firewall := forward.New(forward.Config{Interface: tunName, Integrate: g.FirewallIntegration, Log: log})
 	defer func() {
 		if e := errors.Join(firewall.Close(), route.Restore()); e != nil {
@@ -107,7 +123,7 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			log.Warn("changes of the firewall go unnoticed", "error", e)
 		}
 	})
-	config := gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now()}
+	config := gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now(), Flows: watch.Flows() != nil}
 	if err := g.Rules.apply(&config); err != nil {
 		return err
 	}
@@ -118,9 +134,9 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 	defer end()
 	defer context.AfterFunc(ctx, func() { hold(firewall, true, log); end() })()
 	log.Info("started", "version", stamp.String(), "next", "it joins the portal; then it says that it stands")
-	return explain(engine.New(engine.Config{
+	e := engine.New(engine.Config{
 		Role:      role,
-		PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: resolver, Log: log,
+		PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: resolver, Flows: watch.Flows(), Log: log,
 		TUN: func() (engine.Device, error) { return device, nil },
 		Configure: func(iface string, t core.TUN) error {
 			addrs := []netip.Addr{t.IPv4, t.IPv6}
@@ -134,7 +150,13 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			service.Ready(log)
 			return nil
 		},
-	}).Run(running))
+	})
+	watching, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+	var watched sync.WaitGroup
+	defer watched.Wait() // nobody looks at sessions that are being saved
+	defer unwatch()      // after the engine, so that the last it tells is in the logs
+	watched.Go(func() { watch.Run(watching, e) })
+	return explain(e.Run(running))
 }
 
 // sessionsFile keeps open connections over a restart.

@@ -14,9 +14,9 @@ import (
 )
 
 type commands struct {
-	Portal  portalCommands `cmd:"" help:"Decide who may reach what: accounts, sign-in pages, configuration."`
-	Gateway gatewayCommand `cmd:"" help:"Give access to the resources of a site. Runs as root on a host near them."`
-	Relay   relay.Command  `cmd:"" help:"Carry ciphertext between peers that find no direct path (STUN and TURN)."`
+	Portal  portalCommands  `cmd:"" help:"Decide who may reach what: accounts, sign-in pages, configuration."`
+	Gateway gatewayCommands `cmd:"" help:"Give access to the resources of a site. Runs as root on a host near them."`
+	Relay   relay.Command   `cmd:"" help:"Carry ciphertext between peers that find no direct path (STUN and TURN)."`
 
 	LogLevel  string           `env:"STILE_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"What to log: debug, info, warn or error."`
 	LogFormat string           `env:"STILE_LOG_FORMAT" enum:"text,json" default:"text" help:"How: text or json."`

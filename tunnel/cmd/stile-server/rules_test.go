@@ -17,7 +17,7 @@ func TestGatewayRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = parser.Parse(append([]string{"gateway", "--api-url", "wss://portal.example"}, args...))
-		return &c.Gateway, err
+		return &c.Gateway.Serve, err
 	}
 	for _, test := range []struct {
 		name string
