@@ -208,7 +208,6 @@ func (c *Core) housekeep(now time.Time) {
 		case !k.parked.IsZero():
 			c.remind(k.parked.Add(parkFor))
 		}
-		c.refresh(k, now)
 		c.repeat(k, now)
 	}
 }

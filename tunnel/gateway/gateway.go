@@ -81,12 +81,13 @@ type Core struct {
 	clients map[id.Client]*client
 	byAddr  map[netip.Addr]*client // by tunnel address
 	lookups lookups
-	woken   []string // scratch of awake
 	flows   flows
 
 	due      time.Time // when housekeep has something to do; zero: never
 	kept     time.Time // when it last ran
 	sweeping sweeping
+
+	refreshing refreshing
 
 	pathOut path.Output
 	out     core.Output
@@ -178,12 +179,17 @@ func (c *Core) Advance(now time.Time) {
 		c.sweep(now)
 	}
 	c.retryConfigure(now)
+	c.refresh(now)
 	c.hurry(now)
 }
 
 // Next returns when Advance is due; the zero time means never.
 func (c *Core) Next() time.Time {
-	return earliest(earliest(earliest(c.paths.Next(), c.slowDue()), earliest(c.due, c.tun.retry)), c.sweeping.next)
+	next := c.paths.Next()
+	for _, t := range [...]time.Time{c.due, c.sweeping.next, c.refreshing.next(), c.slowDue(), c.tun.retry} {
+		next = earliest(next, t)
+	}
+	return next
 }
 
 // Drain moves out all that is to be done. What the paths report is acted upon

@@ -26,9 +26,8 @@ const staleReply = 1800 * time.Millisecond
 // names are those that one client announced.
 type names struct {
 	by      map[string]*name
-	list    []*name // all of them, in no order that counts
-	looked  int     // up to where the list was searched for useless ones
-	inUse   inUse
+	list    []*name   // all of them, in no order that counts
+	looked  int       // up to where the list was searched for useless ones
 	queue   []*lookup // that have not started, first come first
 	running int
 	waiting int  // announcements without an answer
@@ -37,13 +36,14 @@ type names struct {
 
 // A name is what a client announced, and how far it is known.
 type name struct {
+	client *client
 	text   string         // lower case, without trailing dot
 	sets   [][]netip.Addr // of proxy addresses, each as it was announced and sorted; latest last
 	lookup *lookup        // that waits or runs; nil: none
 	over   time.Time      // when what is known is to be refreshed, once it was resolved
 
 	listed int // its index in names.list
-	place  int // in names.inUse, from 1; 0: it is not in there
+	place  int // among those in use of all clients, from 1; 0: it is not in there
 }
 
 // An announcement is one AssignedIPs that waits for its answer.
@@ -117,7 +117,7 @@ func (k *client) name(text string) *name {
 	}
 	k.tidy()
 	k.tidy()
-	n := &name{text: text, listed: len(t.list)}
+	n := &name{client: k, text: text, listed: len(t.list)}
 	if t.by == nil {
 		t.by = make(map[string]*name)
 	}

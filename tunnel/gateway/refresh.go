@@ -23,14 +23,27 @@ const (
 	usedFor = 60 * time.Second
 )
 
-// inUse are a client's names that it sent something to within the last minute,
+// Refreshing takes a few names at a time, so that no packet waits for many.
+const (
+	refreshStep  = 64
+	refreshPause = 2 * time.Millisecond
+)
+
+// refreshing are the names of all clients that are in use.
+type refreshing struct {
+	inUse inUse
+	pause time.Time // none is refreshed before
+	woken []string  // scratch of awake
+}
+
+// inUse are names that their clients sent something to within the last minute,
 // and that are not being resolved: a heap, in front the one whose answer is
 // over first.
 type inUse []*name
 
 func (h inUse) Len() int { return len(h) }
 func (h inUse) Less(i, j int) bool {
-	return cmp.Or(h[i].over.Compare(h[j].over), cmp.Compare(h[i].text, h[j].text)) < 0
+	return cmp.Or(h[i].over.Compare(h[j].over), h[i].client.id.Compare(h[j].client.id), cmp.Compare(h[i].text, h[j].text)) < 0
 }
 func (h inUse) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
@@ -49,41 +62,58 @@ func (h *inUse) Pop() any {
 	return n
 }
 
-// refresh has the client's names resolved anew that are in use and whose answer
-// is over (N23).
-func (c *Core) refresh(k *client, now time.Time) {
-	t := &k.names
-	for len(t.inUse) > 0 && due(t.inUse[0].over, now) {
-		n := heap.Pop(&t.inUse).(*name)
-		if k.uses(n, now) {
-			c.count(namesRefreshed)
-			c.lookUp(k, n)
-		}
+// next is when the next name is to be refreshed; zero: never.
+func (r *refreshing) next() time.Time {
+	switch {
+	case len(r.inUse) == 0:
+		return time.Time{}
+	case r.inUse[0].over.Before(r.pause):
+		return r.pause
 	}
-	if len(t.inUse) > 0 {
-		c.remind(t.inUse[0].over)
-	}
-	c.resolve(k)
+	return r.inUse[0].over
 }
 
-// awake takes note of the client's names that came into use, and has those
-// resolved whose answer was over before.
-func (c *Core) awake(k *client, now time.Time) {
-	c.woken = k.nat.Woken(c.woken[:0])
-	for _, text := range c.woken {
-		if n := k.names.by[text]; n != nil {
-			c.watch(k, n, now)
+// refresh has names resolved anew that are in use and whose answer is over
+// (N23). The others are forgotten until they come into use again.
+func (c *Core) refresh(now time.Time) {
+	r := &c.refreshing
+	for range refreshStep {
+		if !due(r.next(), now) {
+			return
+		}
+		n := heap.Pop(&r.inUse).(*name)
+		if n.client.uses(n, now) {
+			c.count(namesRefreshed)
+			c.lookUp(n.client, n)
+			c.resolve(n.client)
 		}
 	}
-	clear(c.woken)
-	c.refresh(k, now)
+	r.pause = now.Add(refreshPause)
+}
+
+// awake takes note of the client's names that came into use.
+func (c *Core) awake(k *client, now time.Time) {
+	r := &c.refreshing
+	r.woken = k.nat.Woken(r.woken[:0])
+	for _, text := range r.woken {
+		if n := k.names.by[text]; n != nil {
+			c.watch(n, now)
+		}
+	}
+	clear(r.woken)
 }
 
 // watch has a name refreshed when its answer is over, if it is in use.
-func (c *Core) watch(k *client, n *name, now time.Time) {
-	if n.lookup == nil && n.place == 0 && k.uses(n, now) {
-		heap.Push(&k.names.inUse, n)
-		c.remind(n.over)
+func (c *Core) watch(n *name, now time.Time) {
+	if n.lookup == nil && n.place == 0 && n.client.uses(n, now) {
+		heap.Push(&c.refreshing.inUse, n)
+	}
+}
+
+// unwatch takes that back.
+func (c *Core) unwatch(n *name) {
+	if n.place != 0 {
+		heap.Remove(&c.refreshing.inUse, n.place-1)
 	}
 }
 

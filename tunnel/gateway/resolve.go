@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"container/heap"
 	"net/netip"
 	"slices"
 	"time"
@@ -46,9 +45,7 @@ type lookup struct {
 // lookUp returns the name's lookup. A new one waits for its turn until resolve.
 func (c *Core) lookUp(k *client, n *name) *lookup {
 	if n.lookup == nil {
-		if n.place != 0 {
-			heap.Remove(&k.names.inUse, n.place-1)
-		}
+		c.unwatch(n)
 		n.lookup = &lookup{client: k, name: n}
 		k.names.queue = append(k.names.queue, n.lookup)
 	}
@@ -133,7 +130,7 @@ func (c *Core) looked(r core.Looked, now time.Time) {
 		}
 	}
 	n.over = now.Add(n.lifetime(v4, r.TTL4, v6, r.TTL6))
-	c.watch(k, n, now)
+	c.watch(n, now)
 	c.feed()
 	c.resolve(k)
 }
@@ -182,7 +179,8 @@ func (c *Core) forgetLookups(k *client) {
 			delete(c.lookups.by, id)
 		}
 	}
-	for _, n := range k.names.by {
+	for _, n := range k.names.list {
+		c.unwatch(n)
 		if n.lookup != nil {
 			n.lookup.over = true
 		}
