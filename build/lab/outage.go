@@ -137,7 +137,8 @@ func (v *visit) newcomers(phase string, last time.Duration, open crowd) error {
 			return fmt.Errorf("%v into it, a new connection: %w", time.Since(began).Round(time.Second), err)
 		}
 		if took = append(took, r.TTF); r.TTF > outageConnect {
-			return fmt.Errorf("%v into it a new connection takes %s; the limit is %v", time.Since(began).Round(time.Second), milliseconds(r.TTF), outageConnect)
+			return fmt.Errorf("%v into it a new connection takes %s (its name %s, its handshake until %s); the limit is %v", time.Since(began).Round(time.Second),
+				milliseconds(r.TTF), milliseconds(r.Lookup), milliseconds(r.Connect), outageConnect)
 		}
 		if lost, _, err := open.fate(); lost > 0 {
 			return err
