@@ -80,7 +80,7 @@ func (m *model) begin(came Key, f packet.Fragment, goes Key, value int, now time
 	if begun == 256 {
 		m.remove(m.list[slices.IndexFunc(m.list, func(d *modelled) bool { return d.begun })])
 	}
-	d := &modelled{came: came, value: value, since: now, begun: true, got: make([]bool, 1<<16), goes: goes}
+	d := &modelled{came: came, value: value, since: now, begun: true, goes: goes}
 	m.list = append(m.list, d)
 	m.accept(d, f)
 	for _, p := range waited {
@@ -117,6 +117,9 @@ func (m *model) follow(p packet.Packet, now time.Time) (value int, ok bool) {
 
 func (m *model) accept(d *modelled, f packet.Fragment) bool {
 	from, to := int(f.Offset), int(f.Offset)+int(f.Len)
+	if len(d.got) < to {
+		d.got = append(d.got, make([]bool, to-len(d.got))...)
+	}
 	old := 0
 	for i := from; i < to; i++ {
 		if d.got[i] {

@@ -83,12 +83,14 @@ func (p Packet) isLater() bool { return p.IsFragment() && !p.IsFirst() }
 // withPlace checks a fragment, whose part of the datagram begins at data.
 func (p Packet) withPlace(data int) (Packet, error) {
 	f := p.Fragment()
-	before := data // of the datagram's own bytes that count for its length: the header,
+	// The length field of the whole packet counts IPv4's header, or those IPv6
+	// extensions that all fragments repeat.
+	counted := data
 	if p.version == 6 {
-		before = int(p.fragment) - headerLen6 // or the extensions that each fragment repeats
+		counted = int(p.fragment) - headerLen6
 	}
 	switch {
-	case f.Len == 0, f.More && f.Len%8 != 0, before+int(f.Offset)+int(f.Len) > 0xffff:
+	case f.Len == 0, f.More && f.Len%8 != 0, counted+int(f.Offset)+int(f.Len) > 0xffff:
 		return Packet{}, ErrFragment
 	case f.Offset != 0:
 		p.transport, p.proto = uint16(data), None
