@@ -57,3 +57,7 @@ type off struct{ Control }
 
 func (off) Set([]netip.Addr, string) error { return nil }
 func (off) Flush() error                   { return nil }
+
+// Files lists the files that decide how this system resolves names, those that
+// keep what was before us among them; they need not exist.
+func Files() []string { return files }

@@ -11,6 +11,8 @@ const (
 	backup = "/etc/resolv.conf.before-stile"
 )
 
+var files = []string{path, backup, "/etc/nsswitch.conf", "/etc/hosts", "/run/systemd/resolve/resolv.conf"}
+
 var errReadOnly error = unix.EROFS
 
 func newControl(mode Mode, log *slog.Logger) (Control, error) {

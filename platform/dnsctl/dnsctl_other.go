@@ -7,6 +7,8 @@ import (
 	"log/slog"
 )
 
+var files []string
+
 var errReadOnly = errors.New("read-only file system")
 
 func newControl(Mode, *slog.Logger) (Control, error) { return nil, errors.ErrUnsupported }

@@ -121,3 +121,7 @@ func derive(machineID string) string {
 func usable(id string) bool {
 	return id != "" && len(id) <= maxID && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
 }
+
+// Vitals is what the system says of its age, load and memory, for people; nil if
+// it says nothing.
+func Vitals() []byte { return vitals() }

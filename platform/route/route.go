@@ -36,3 +36,11 @@ func Refresh() error { return refresh() }
 
 // Restore removes all rules and routes of ours, whoever left them.
 func Restore() error { return restore() }
+
+// To returns the name of the interface that an application's packet to a would
+// leave by. Anybody may ask.
+func To(a netip.Addr) (iface string, err error) { return to(a) }
+
+// Show lists interfaces with their addresses, rules and routes, one a line, for
+// people. Anybody may ask.
+func Show() (string, error) { return show() }

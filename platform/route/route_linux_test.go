@@ -185,3 +185,32 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+func TestShowAndTo(t *testing.T) {
+	inNamespace(t)
+	tun(t, "uplink")
+	uplink, _ := netlink.LinkByName("uplink")
+	must(t, netlink.AddrAdd(uplink, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.168.1.2/24"))}))
+	must(t, netlink.LinkSetUp(uplink))
+	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: uplink.Attrs().Index, Gw: []byte{192, 168, 1, 1}}))
+	tun(t, "tun-test")
+	must(t, Set("tun-test", wish))
+	for a, want := range map[string]string{"10.1.2.3": "tun-test", "203.0.113.1": "uplink", "fd00:2021:1111::9": "tun-test"} {
+		if got, err := To(netip.MustParseAddr(a)); got != want || err != nil {
+			t.Errorf("To(%s) = %q, %v; want %q", a, got, err, want)
+		}
+	}
+	if got, err := To(netip.MustParseAddr("2001:db8::1")); err == nil {
+		t.Errorf("To an address without a route = %q", got)
+	}
+	text, err := Show()
+	must(t, err)
+	for _, want := range []string{
+		"interface uplink ", "addr 192.168.1.2/24", "route 10.0.0.0/8 table " + fmt.Sprint(tableResources) + " dev tun-test",
+		"route 0.0.0.0/0 table 254 dev uplink via 192.168.1.1", " not fwmark 0x",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("Show lacks %q:\n%s", want, text)
+		}
+	}
+}
