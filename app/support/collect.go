@@ -1,0 +1,403 @@
+package support
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"stile/build/stamp"
+	"stile/platform/dirs"
+	"stile/platform/dnsctl"
+	"stile/platform/ipcsock"
+	"stile/platform/machine"
+	"stile/platform/route"
+	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
+)
+
+const (
+	chunk       = ipc.MaxFilePart
+	maxFile     = 50 << 20 // of one file (spec desktop-client.md 21)
+	meetTime    = 3 * time.Second
+	settingSize = 64 << 10
+)
+
+// An export is one under way.
+type export struct {
+	Options
+	*redactor
+	ctx      context.Context
+	archive  *archive
+	progress func(done, total int64)
+
+	missing     []string
+	done, total int64
+	scratch     []byte // of redact
+	began       string // the file of the service's that is under way
+	beganBytes  int64
+}
+
+// run collects everything, what tells most first: that is what a full disk
+// keeps. What cannot be had is noted, and stops nothing.
+func (e *export) run() {
+	c, s, down := e.meet()
+	if c != nil {
+		defer c.Close()
+	}
+	e.learnMachine()
+	if s != nil {
+		e.learnState(s)
+	}
+	local := e.logFiles(s)
+	for _, f := range local {
+		e.total += f.size
+	}
+	doctor := examine(e.ctx, s)
+	e.json("status.json", s)
+	e.json("dns.json", doctor)
+	e.json("manifest.json", e.manifest(s, down))
+	e.small("summary.html", summary(s, doctor, down, e.Now()))
+	e.small("os.txt", machine.Vitals())
+	if text, err := route.Show(); err != nil {
+		e.miss("routes.txt", err)
+	} else {
+		e.small("routes.txt", []byte(text))
+	}
+	for _, path := range dnsctl.Files() {
+		e.path("dns/"+filepath.Base(path), path, true)
+	}
+	e.settings()
+	switch {
+	case c != nil:
+		e.service(c)
+	case down != nil:
+		e.missing = append(e.missing, fmt.Sprintf("What only the service knows (its state, settings and flight record), because it does not answer: %v.", down))
+	}
+	for _, f := range local {
+		e.path(f.name, f.path, false)
+	}
+	if len(e.missing) > 0 {
+		e.small("missing.txt", []byte(strings.Join(e.missing, "\n")+"\n"))
+	}
+	e.progress(e.total, e.total)
+}
+
+// meet asks the service for its state.
+func (e *export) meet() (*link.Client, *ipc.State, error) {
+	ctx, cancel := context.WithTimeout(e.ctx, meetTime)
+	defer cancel()
+	c, err := link.Dial(ctx, e.Socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := c.Next(ctx)
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	return c, s, nil
+}
+
+// learnMachine makes the names of this machine and its user known.
+func (e *export) learnMachine() {
+	e.learn(aDevice, machine.Hostname())
+	if u, err := user.Current(); err == nil {
+		e.learn(aUser, u.Username)
+		e.learn(aUser, filepath.Base(u.HomeDir))
+		e.person(u.Name)
+	}
+	for _, path := range dnsctl.Files() {
+		text, err := readSmall(path)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			words := strings.Fields(strings.SplitN(line, "#", 2)[0])
+			if len(words) < 2 || words[0] == "nameserver" || words[0] == "options" || strings.HasSuffix(words[0], ":") {
+				continue
+			}
+			for _, w := range words[1:] { // names in the hosts file, search domains
+				if !strings.Contains(w, ".") && !strings.HasPrefix(w, "ip6-") {
+					e.learn(aLabel, w)
+				}
+			}
+		}
+	}
+}
+
+// learnState makes the names that the service knows known here.
+func (e *export) learnState(s *ipc.State) {
+	e.person(s.Session.Actor)
+	e.learn(anAccount, s.Session.Account)
+	for _, r := range s.Resources {
+		e.learn(aResource, r.Name)
+		e.learn(aText, r.Description)
+		if !isHost([]byte(r.Address)) {
+			e.learn(aLabel, strings.Trim(r.Address, "*?."))
+		}
+		for _, site := range r.Sites {
+			e.learn(aSite, site)
+		}
+	}
+	for _, c := range s.Connections {
+		e.learn(aSite, c.Site)
+	}
+}
+
+// person learns a name of a person, and its parts: logs may have one of them.
+func (e *export) person(name string) {
+	e.learn(aUser, name)
+	for _, part := range strings.FieldsFunc(name, func(r rune) bool { return r == ' ' || r == ',' || r == '@' }) {
+		e.learn(aUser, part)
+	}
+}
+
+// A source is a log file that this user may read.
+type source struct {
+	name, path string
+	size       int64
+	at         time.Time
+}
+
+// logFiles lists log files of the user's programs and, if the service cannot
+// hand over its own, of the service, the latest first.
+func (e *export) logFiles(s *ipc.State) (list []source) {
+	for _, dir := range e.AppLogs {
+		list = append(list, e.folder("app/logs", dir, true)...)
+	}
+	if s == nil {
+		list = append(list, e.folder("service/logs", dirs.Logs, false)...)
+	}
+	slices.SortStableFunc(list, func(a, b source) int { return b.at.Compare(a.at) })
+	return list
+}
+
+func (e *export) folder(name, dir string, optional bool) (list []source) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !(optional && errors.Is(err, os.ErrNotExist)) {
+		e.miss(name, err)
+	}
+	for _, f := range entries {
+		info, err := f.Info()
+		if err == nil && info.Mode().IsRegular() && strings.HasSuffix(f.Name(), ".log") && ipc.IsFileName(f.Name()) {
+			list = append(list, source{name + "/" + f.Name(), filepath.Join(dir, f.Name()), info.Size(), info.ModTime()})
+		}
+	}
+	return list
+}
+
+// settings takes the user's own settings.
+func (e *export) settings() {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "stile", "*.json")) // the pattern is good
+	for _, path := range files {
+		if name := filepath.Base(path); ipc.IsFileName(name) {
+			e.path("app/"+name, path, true)
+		}
+	}
+}
+
+// manifest says what the archive is.
+func (e *export) manifest(s *ipc.State, down error) any {
+	m := struct {
+		Made         string `json:"made"`
+		Program      string `json:"program"`
+		Service      string `json:"service,omitempty"`
+		ServiceError string `json:"service_error,omitempty"`
+		Go           string `json:"go"`
+		OS           string `json:"os"`
+		Kernel       string `json:"kernel,omitempty"`
+		Arch         string `json:"arch"`
+		CPUs         int    `json:"cpus"`
+		Resources    int    `json:"resources"`
+		Redacted     bool   `json:"names_replaced"`
+	}{Made: e.Now().UTC().Format(time.RFC3339), Program: stamp.String(), Go: runtime.Version(), CPUs: runtime.NumCPU(), Redacted: !e.Full}
+	o := machine.Describe()
+	m.OS, m.Kernel, m.Arch = o.Name+" "+o.Version, o.Kernel, o.Arch
+	if s != nil {
+		m.Service, m.Resources = s.Version, len(s.Resources)
+	}
+	if down != nil {
+		m.ServiceError = down.Error()
+	}
+	return m
+}
+
+// service takes the service's part, as it comes.
+func (e *export) service(c *link.Client) {
+	first := true
+	err := c.Ask(e.ctx, ipc.Collect{}, func(p ipc.Part) error {
+		f := p.File
+		if f == nil || !ipc.IsFileName(f.Name) || !strings.HasPrefix(f.Name, "service/") {
+			return nil
+		}
+		if first {
+			e.total += f.Left + int64(len(f.Data))
+			first = false
+		}
+		if f.Name != e.began {
+			e.archive.begin(f.Name, e.Now())
+			e.began, e.beganBytes = f.Name, 0
+		}
+		e.beganBytes += int64(len(f.Data))
+		if f.Missing == "" && e.beganBytes > maxFile {
+			f.Missing = "the rest of it is too long"
+		}
+		if f.Missing != "" {
+			e.missing = append(e.missing, fmt.Sprintf("%s, or a part of it: %s.", f.Name, f.Missing))
+		} else {
+			e.chunk(f.Name, f.Data)
+		}
+		return e.ctx.Err()
+	})
+	e.archive.end()
+	if err == nil || e.ctx.Err() != nil {
+		return
+	}
+	e.missing = append(e.missing, fmt.Sprintf("A part of what the service has: %v.", err))
+	if p, is := errors.AsType[*ipc.Problem](err); is && p.Code == ipc.UnknownCommand { // an older one: what this user may read
+		for _, f := range e.folder("service/logs", dirs.Logs, false) {
+			e.total += f.size
+			e.path(f.name, f.path, false)
+		}
+	}
+}
+
+// formOf says how a file is to be read.
+func formOf(name string) form {
+	switch filepath.Ext(name) {
+	case ".log", ".json", ".jsonl":
+		return jsons
+	}
+	if strings.HasSuffix(name, "goroutines.txt") {
+		return code
+	}
+	return text
+}
+
+// chunk puts whole lines of a file.
+func (e *export) chunk(name string, b []byte) {
+	e.scratch = e.redact(e.scratch[:0], b, formOf(name))
+	e.archive.put(e.scratch)
+	e.done += int64(len(b))
+	e.progress(min(e.done, e.total), e.total)
+}
+
+// small puts a file that is in memory; an empty one is left out.
+func (e *export) small(name string, text []byte) {
+	if len(text) == 0 {
+		return
+	}
+	e.archive.begin(name, e.Now())
+	e.total += int64(len(text))
+	e.chunk(name, text)
+	e.archive.end()
+}
+
+func (e *export) json(name string, v any) {
+	if s, is := v.(*ipc.State); is && s == nil {
+		return
+	}
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		e.miss(name, err)
+		return
+	}
+	e.small(name, append(text, '\n'))
+}
+
+// path puts a file of the disk, as far as it was long when it was opened.
+// Links that lead nowhere, and files that optionally exist, are no trouble.
+func (e *export) path(name, path string, optional bool) {
+	if e.ctx.Err() != nil {
+		return
+	}
+	info, err := os.Stat(path)
+	if optional && errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		return
+	}
+	if err == nil && info.Size() > maxFile {
+		err = fmt.Errorf("it has %d MB, and %d is the limit", info.Size()>>20, maxFile>>20)
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(path)
+	}
+	if err != nil {
+		e.miss(name, err)
+		return
+	}
+	defer f.Close()
+	e.archive.begin(name, info.ModTime())
+	if err := lines(io.LimitReader(f, info.Size()), func(b []byte) { e.chunk(name, b) }); err != nil {
+		e.miss(name, err)
+	}
+	e.archive.end()
+}
+
+// lines hands what r has to put in pieces that end with lines, if these are
+// shorter than a chunk.
+func lines(r io.Reader, put func([]byte)) error {
+	buf, kept := make([]byte, chunk), 0
+	for {
+		n, err := io.ReadFull(r, buf[kept:])
+		b := buf[:kept+n]
+		kept = 0
+		if err == nil {
+			if end := bytes.LastIndexByte(b, '\n') + 1; end > 0 {
+				b, kept = b[:end], len(b)-end
+			}
+		}
+		if len(b) > 0 {
+			put(b)
+		}
+		copy(buf, buf[len(b):len(b)+kept])
+		switch {
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// readSmall reads a file of the system's settings.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, settingSize))
+}
+
+func (e *export) miss(name string, err error) {
+	e.missing = append(e.missing, fmt.Sprintf("%s: %v.", name, explain(err)))
+}
+
+// explain says why a file cannot be had.
+func explain(err error) string {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return "this user may not read it; try again with sudo, or while the service runs"
+	case errors.Is(err, ipcsock.ErrNobody):
+		return "the service is not running"
+	}
+	return err.Error()
+}
