@@ -120,7 +120,8 @@ type signInJSON struct {
 	Actor       string `json:"actor"`
 }
 
-type setInternetJSON struct {
+// switchJSON is what something is switched to.
+type switchJSON struct {
 	On *bool `json:"on"`
 }
 
@@ -140,11 +141,15 @@ func AppendRequest(dst []byte, r Request) ([]byte, error) {
 	case SignIn:
 		with = signInJSON{c.Token.Reveal(), c.AccountSlug, c.Actor}
 	case SetInternet:
-		with = setInternetJSON{&c.On}
+		with = switchJSON{&c.On}
 	case SetLogFilter:
 		with = setLogFilterJSON{c.Filter, int64(c.For / time.Second)}
 	case Inspect:
 		with = inspectJSON(c)
+	case ApplySettings:
+		with = applySettingsJSON(c)
+	case SetConnectOnStart:
+		with = switchJSON{&c.On}
 	}
 	e := envelope{Protocol: Protocol, ID: r.ID, Command: r.Command.name()}
 	if with != nil {
@@ -193,13 +198,19 @@ func (e envelope) decode() (Command, error) {
 	case "sign-out":
 		command, err = SignOut{}, e.bare()
 	case "set-internet":
-		var with setInternetJSON
-		if err = strict(e.With, &with); err == nil && with.On == nil {
-			err = errors.New("on is missing")
-		}
-		if err == nil {
-			command = SetInternet{*with.On}
-		}
+		var on bool
+		on, err = e.toggle()
+		command = SetInternet{on}
+	case "set-connect-on-start":
+		var on bool
+		on, err = e.toggle()
+		command = SetConnectOnStart{on}
+	case "connect":
+		command, err = Connect{}, e.bare()
+	case "apply-settings":
+		var with applySettingsJSON
+		err = strict(e.With, &with)
+		command = ApplySettings(with)
 	case "retry":
 		command, err = Retry{}, e.bare()
 	case "set-log-filter":
@@ -234,6 +245,18 @@ func (e envelope) bare() error {
 		return errors.New("takes no arguments")
 	}
 	return nil
+}
+
+// toggle reads what something is switched to, which has to be there.
+func (e envelope) toggle() (on bool, err error) {
+	var with switchJSON
+	if err = strict(e.With, &with); err == nil && with.On == nil {
+		err = errors.New("on is missing")
+	}
+	if err != nil {
+		return false, err
+	}
+	return *with.On, nil
 }
 
 // strict refuses unknown fields and whatever follows the value.

@@ -41,6 +41,7 @@ const (
 	InvalidArgument Code = "invalid-argument" // a known command with an unusable argument
 	NoLogs          Code = "no-logs"          // there are no log files, or they cannot be deleted
 	TokenIsManaged  Code = "token-is-managed" // the token is an administrator's: no sign-in, no sign-out
+	SettingManaged  Code = "setting-managed"  // an administrator set this, and nobody else can change it
 	HeldByOther     Code = "held-by-other"    // another user of this machine is signed in
 	Internal        Code = "internal"         // the service failed; its log says why
 )

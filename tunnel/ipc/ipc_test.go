@@ -37,6 +37,10 @@ var requests = []struct {
 	{`{"protocol":1,"id":10,"command":"inspect","with":{"host":"wiki.corp.example","port":443}}`, Request{10, Inspect{"wiki.corp.example", 443}}},
 	{`{"protocol":1,"id":11,"command":"inspect","with":{"host":"fd00::1"}}`, Request{11, Inspect{Host: "fd00::1"}}},
 	{`{"protocol":1,"id":12,"command":"collect"}`, Request{12, Collect{}}},
+	{`{"protocol":1,"id":13,"command":"apply-settings","with":{"api_url":"wss://portal.example","auth_url":"https://portal.example/x","log_filter":"debug"}}`, Request{13, ApplySettings{"wss://portal.example", "https://portal.example/x", "debug"}}},
+	{`{"protocol":1,"id":14,"command":"apply-settings","with":{"api_url":"","auth_url":"","log_filter":""}}`, Request{14, ApplySettings{}}},
+	{`{"protocol":1,"id":15,"command":"set-connect-on-start","with":{"on":false}}`, Request{15, SetConnectOnStart{}}},
+	{`{"protocol":1,"id":16,"command":"connect"}`, Request{16, Connect{}}},
 	{`{"protocol":1,"id":18446744073709551615,"command":"retry"}`, Request{1<<64 - 1, Retry{}}},
 }
 
@@ -70,6 +74,13 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{`{"protocol":1,"id":9,"command":"inspect","with":{"host":"a b"}}`, 9, InvalidArgument},
 		{`{"protocol":1,"id":9,"command":"inspect","with":{"host":"a","port":65536}}`, 9, InvalidArgument},
 		{`{"protocol":1,"id":9,"command":"collect","with":{"path":"/etc/shadow"}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"apply-settings"}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"apply-settings","with":{"api_url":"ws://portal.example"}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"apply-settings","with":{"auth_url":"http://portal.example"}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"apply-settings","with":{"log_filter":"a\nb"}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"apply-settings","with":{"account_slug":"acme"}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"set-connect-on-start","with":{}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"connect","with":{}}`, 9, InvalidArgument},
 		{``, 0, Malformed},
 		{`{`, 0, Malformed},
 		{`[]`, 0, Malformed},
@@ -191,6 +202,7 @@ func exampleState() State {
 		Tunnel:   Tunnel{Interface: "tun-stile", IPv4: netip.MustParseAddr("100.64.0.5"), IPv6: netip.MustParseAddr("fd00:2021:1111::5"), Routes: []netip.Prefix{netip.MustParsePrefix("100.96.0.0/11")}},
 		DNS:      DNS{Mode: "etc-resolv-conf", Sentinels: []netip.Addr{netip.MustParseAddr("100.100.111.1")}, Upstream: []netip.AddrPort{address("192.0.2.53:53")}, SearchDomain: "corp.example"},
 		Logs:     Logs{Dir: "/var/log/stile", Filter: "info"},
+		Settings: Settings{APIURL: "wss://portal.example.net", LogFilter: "info", CheckForUpdates: true, ConnectOnStart: new(true), Managed: []string{SettingAPIURL}},
 		Counters: []Counter{{"dropped: malformed", 3}},
 	}
 }
@@ -303,6 +315,22 @@ func TestNamesOfFiles(t *testing.T) {
 	} {
 		if IsFileName(name) != want {
 			t.Errorf("%q: %v", name, !want)
+		}
+	}
+}
+
+func TestAddressesOfPortals(t *testing.T) {
+	for address, want := range map[string][2]bool{ // for programs, for people
+		"wss://portal.example.com": {true, false}, "wss://portal.example.com:8443/x": {true, false}, "wss://[2001:db8::1]:443": {true, false},
+		"https://portal.example.com": {false, true}, "https://portal.example.com/sign": {false, true},
+		"ws://localhost:8080": {true, false}, "ws://127.0.0.1": {true, false}, "ws://[::1]:1": {true, false}, "http://LOCALHOST": {false, true}, "http://127.9.9.9:80/": {false, true},
+		"ws://portal.example.com": {}, "http://portal.example.com": {}, "ws://localhost.example.com": {}, "http://127.0.0.1.example.com": {},
+		"": {}, "portal.example.com": {}, "wss://": {}, "wss:portal": {}, "https://:443": {}, "wss://a b": {}, "wss://a\nb": {}, "https://x?y": {}, "wss://x#y": {},
+		"https://user@portal.example.com": {}, "wss://user:word@portal.example.com": {}, "https://portal.example.com\\@evil.example": {},
+		"javascript:alert(1)": {}, "file:///etc/passwd": {}, "ftp://portal.example.com": {}, "https://" + strings.Repeat("a", 2000): {},
+	} {
+		if got := [2]bool{CheckAPIURL(address) == nil, CheckAuthURL(address) == nil}; got != want {
+			t.Errorf("%q: %v, want %v", address, got, want)
 		}
 	}
 }

@@ -10,13 +10,14 @@ import (
 )
 
 // A Phase is how far a session has come. From SignedOut a token leads to
-// Connecting, the portal's welcome to Raising, and the tunnel interface, routes
+// Connecting, unless the service was told not to connect by itself (then
+// Session.Token is there, and Connect uses it), the portal's welcome to Raising, and the tunnel interface, routes
 // and DNS to Connected. It stays Connected while the portal is away for a time:
 // Session.PortalUp tells.
 type Phase string
 
 const (
-	SignedOut  Phase = "signed-out" // no token, or one that the portal refused
+	SignedOut  Phase = "signed-out" // no token, or one that is not used
 	Connecting Phase = "connecting" // the portal has not let us in yet
 	Raising    Phase = "raising"    // the tunnel interface, routes and DNS are being set
 	Connected  Phase = "connected"  // resources can be reached
@@ -29,6 +30,7 @@ const (
 	PortalUnreachable Code = "portal-unreachable" // no answer, or not the portal's; tried again by itself
 	PortalRefused     Code = "portal-refused"     // it answers, and gives another reason than the token
 	PortalUnknown     Code = "portal-unknown"     // the service was not told which portal is its
+	PortalChanged     Code = "portal-changed"     // the sign-in is for another portal than the settings name: sign in again
 	TunnelFailed      Code = "tunnel-failed"      // the interface, routes or DNS cannot be set
 )
 
@@ -70,6 +72,7 @@ type State struct {
 	Tunnel      Tunnel       `json:"tunnel"`
 	DNS         DNS          `json:"dns"`
 	Logs        Logs         `json:"logs"`
+	Settings    Settings     `json:"settings"`
 	// Counters are dropped packets by reason and the like, sorted by name.
 	Counters []Counter `json:"counters"`
 }
@@ -203,6 +206,7 @@ func (s State) MarshalJSON() ([]byte, error) {
 		p.Resources[i].Sites = list(p.Resources[i].Sites)
 	}
 	p.Resources, p.Connections, p.Counters = list(p.Resources), list(p.Connections), list(p.Counters)
+	p.Settings.Managed = list(p.Settings.Managed)
 	p.Tunnel.Routes, p.DNS.Sentinels, p.DNS.Upstream = list(p.Tunnel.Routes), list(p.DNS.Sentinels), list(p.DNS.Upstream)
 	return marshal(p), nil
 }
