@@ -1,0 +1,64 @@
+//go:build !windows
+
+package dirs
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestPrivateFolders(t *testing.T) {
+	base := t.TempDir()
+	path := filepath.Join(base, "above", "mine")
+	for range 2 {
+		if err := Private(path); err != nil {
+			t.Fatal(err)
+		}
+		if info, _ := os.Stat(path); info.Mode().Perm() != 0o700 {
+			t.Error(info.Mode())
+		}
+		os.Chmod(path, 0o777) // the second time, it is put right
+	}
+
+	file, link := filepath.Join(base, "file"), filepath.Join(base, "link")
+	os.WriteFile(file, nil, 0o600)
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{file, link} {
+		if err := Private(p); err == nil || !strings.Contains(err.Error(), "not a folder") {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+	if os.Getuid() == 0 {
+		theirs := filepath.Join(base, "theirs")
+		os.Mkdir(theirs, 0o700)
+		os.Chown(theirs, 4711, 0)
+		if err := Private(theirs); err == nil || !strings.Contains(err.Error(), "4711") {
+			t.Error(err)
+		}
+	}
+}
+
+func TestFolderOfTheSession(t *testing.T) {
+	dir, temp := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	if got := Session(); got != filepath.Join(dir, "stile") {
+		t.Error(got)
+	}
+	uid := strconv.Itoa(os.Geteuid())
+	want := filepath.Join(temp, "stile-"+uid)
+	if _, err := os.Stat("/run/user/" + uid); err == nil {
+		want = "/run/user/" + uid + "/stile"
+	}
+	for _, unusable := range []string{"", "relative", filepath.Join(dir, "none")} {
+		t.Setenv("XDG_RUNTIME_DIR", unusable)
+		if got := Session(); got != want {
+			t.Errorf("%q: %s", unusable, got)
+		}
+	}
+}
