@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,13 +54,21 @@ func (c *logsTail) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	latest := files[len(files)-1]
+	read := int64(0) // of the latest
 	var lines []string
 	for _, f := range slices.Backward(files) { // the latest has most likely enough
 		text, err := os.ReadFile(f)
 		if err != nil {
 			return explainFile(err)
 		}
-		lines = append(strings.SplitAfter(strings.TrimSuffix(string(text), "\n"), "\n"), lines...)
+		if c.Follow && f == latest { // the rest of a line that is being written is yet to come
+			text = text[:bytes.LastIndexByte(text, '\n')+1]
+			read = int64(len(text))
+		}
+		if len(text) > 0 {
+			lines = append(strings.SplitAfter(strings.TrimSuffix(string(text), "\n"), "\n"), lines...)
+		}
 		if len(lines) > c.Lines {
 			break
 		}
@@ -69,7 +79,7 @@ func (c *logsTail) Run(ctx context.Context, p *program) error {
 	if !c.Follow {
 		return nil
 	}
-	return c.follow(ctx, p.out, dir, files[len(files)-1])
+	return c.follow(ctx, p.out, dir, latest, read)
 }
 
 // dir is where the service logs.
@@ -109,7 +119,7 @@ func logFiles(dir string) ([]string, error) {
 	if len(files) == 0 {
 		return nil, advice(fmt.Sprintf("There are no log files in %s.", dir))
 	}
-	slices.SortFunc(files, func(a, b file) int { return a.at.Compare(b.at) })
+	slices.SortFunc(files, func(a, b file) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.path, b.path)) })
 	var paths []string
 	for _, f := range files {
 		paths = append(paths, f.path)
@@ -127,42 +137,61 @@ func explainFile(err error) error {
 	return err
 }
 
-// follow prints what is appended to the latest file, or to one that comes
-// after it, until ctx ends.
-func (c *logsTail) follow(ctx context.Context, out io.Writer, dir, path string) error {
+// follow prints what comes after the first from bytes of the file at path, and
+// what is in the files that follow it, until ctx ends.
+func (c *logsTail) follow(ctx context.Context, out io.Writer, dir, path string, from int64) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return explainFile(err)
 	}
 	defer func() { f.Close() }()
-	if _, err := f.Seek(0, io.SeekEnd); err != nil {
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
 		return err
 	}
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	lines, part := bufio.NewReader(f), ""
-	for {
-		text, err := lines.ReadString('\n')
-		if part += text; err == nil {
+	drain := func() {
+		for {
+			text, err := lines.ReadString('\n')
+			if part += text; err != nil {
+				return
+			}
 			c.print(out, part)
 			part = ""
-			continue
 		}
+	}
+	for {
+		drain()
 		select {
 		case <-ctx.Done():
 			return nil // as the user wished
 		case <-tick.C:
 		}
-		if files, err := logFiles(dir); err == nil && files[len(files)-1] != path {
-			next, err := os.Open(files[len(files)-1])
+		for next := after(dir, path); next != ""; next = after(dir, path) {
+			g, err := os.Open(next)
 			if err != nil {
-				continue
+				break // deleted meanwhile, or ours to read in a moment
 			}
+			drain() // nobody writes to it any more
 			f.Close()
-			f, path, part = next, files[len(files)-1], ""
+			f, path, part = g, next, ""
 			lines.Reset(f)
 		}
 	}
+}
+
+// after returns the log file that follows the one at path; the first of the
+// folder if that is gone; "" if there is none.
+func after(dir, path string) string {
+	files, err := logFiles(dir)
+	if err != nil {
+		return ""
+	}
+	if i := slices.Index(files, path) + 1; i < len(files) {
+		return files[i]
+	}
+	return ""
 }
 
 // print shows a line: for people, its time in their zone, how serious it is,

@@ -106,7 +106,7 @@ func TestLogsTailFollows(t *testing.T) {
 		}
 	}
 	line := logged(noon, "WARNING", "in two parts", "")
-	appendTo("tunnel-service.2026-01-02-04-00-00.log", line[:30])
+	appendTo("tunnel-service.2026-01-02-04-00-00.log", line[:30]) // while it is being opened, as likely as not
 	appendTo("tunnel-service.2026-01-02-04-00-00.log", line[30:])
 	waitFor(t, out, "WARNING tunnel/daemon: in two parts\n")
 	appendTo("tunnel-service.2026-01-02-05-00-00.log", logged(noon, "ERROR", "in the next file", ""))
@@ -114,6 +114,45 @@ func TestLogsTailFollows(t *testing.T) {
 	cancel()
 	if code := <-ended; code != done {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// Between the last look at one file and the next, several may have been begun.
+func TestLogsTailLosesNothingBetweenFiles(t *testing.T) {
+	_, dir := withLogs(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	out := newBuffer()
+	ended := make(chan error)
+	tail := &logsTail{Follow: true}
+	latest := filepath.Join(dir, "tunnel-service.2026-01-02-04-00-00.log")
+	go func() { ended <- tail.follow(ctx, out, dir, latest, 0) }()
+	waitFor(t, out, "line 5")
+	write := func(name, message string, at time.Time) {
+		file, err := os.OpenFile(filepath.Join(dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := file.WriteString(logged(noon, "INFO", message, "")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file.Name(), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("tunnel-service.2026-01-02-04-00-00.log", "the last of its file", noon.Add(2*time.Hour))
+	write("tunnel-service.2026-01-02-05-00-00.log", "all of the second", noon.Add(3*time.Hour))
+	write("tunnel-service.2026-01-02-06-00-00.log", "the third", noon.Add(4*time.Hour))
+	waitFor(t, out, "the third")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	text := out.String()
+	last, second, third := strings.Index(text, "the last of its file"), strings.Index(text, "all of the second"), strings.Index(text, "the third")
+	if last < 0 || second < last || third < second {
+		t.Errorf("printed:\n%s", text)
 	}
 }
 
