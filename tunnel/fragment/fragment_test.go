@@ -20,7 +20,7 @@ var start = time.Unix(1000, 0)
 // script is a list of steps: the fragments of datagram a or b by their number
 // ("a0" begins a), or a wait ("+2s"). Behind an arrow is what goes on: "-" is
 // nothing. Datagrams have four fragments, of 16 bytes but for the last.
-func TestFragments(t *testing.T) {
+func TestN41Fragments(t *testing.T) {
 	tests := []struct {
 		name   string
 		script []string
@@ -158,7 +158,7 @@ func (s *scene) fragment(what string) packet.Packet {
 }
 
 // Two datagrams on their way to the same place must not have the same ID.
-func TestIDsAreKeptUnlessTheyClash(t *testing.T) {
+func TestN41IDsAreKeptUnlessTheyClash(t *testing.T) {
 	now := start
 	for _, v6 := range []bool{false, true} {
 		table := New[int](rand.New(rand.NewPCG(1, 2)))
@@ -260,7 +260,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-func TestBounds(t *testing.T) {
+func TestN41Bounds(t *testing.T) {
 	table := New[int](nil)
 	fragment := func(n, offset int, more bool) packet.Packet { return piece(uint32(n), offset, offset+8, more) }
 	begin := func(n int, now time.Time) []packet.Packet {

@@ -112,7 +112,7 @@ func visited(t *testing.T, until int64) *bench {
 }
 
 // A datagram of any size passes in both directions, by name and by address.
-func TestLargeDatagramsPass(t *testing.T) {
+func TestN41LargeDatagramsPass(t *testing.T) {
 	p4, p6 := proxies(1)[0], proxies(1)[1]
 	for _, size := range []int{1253, 1400, 4000, 8000, 65507} {
 		for _, way := range []struct{ client, to, real netip.Addr }{{c4(1), p4, addrB}, {c6(1), p6, addrD}, {c4(1), addrA, addrA}} {
@@ -139,7 +139,7 @@ func TestLargeDatagramsPass(t *testing.T) {
 // The fragments of spec gateway-nat.md 8.3, in both directions. The numbers are
 // those of the datagram's fragments in order of arrival; 4 overlaps 1 and 2, and
 // 5 the ports in 0.
-func TestFragmentsPassAsTheFirst(t *testing.T) {
+func TestN41FragmentsPassAsTheFirst(t *testing.T) {
 	p4 := proxies(1)[0]
 	out, in := large(c4(1), p4, 5000, 7, 4500), large(addrB, c4(1), 7, 5000, 4500)
 	tests := []struct {
@@ -199,7 +199,7 @@ func TestFragmentsPassAsTheFirst(t *testing.T) {
 }
 
 // A tiny first fragment passes if the ports are in it, all of them.
-func TestTinyFirstFragments(t *testing.T) {
+func TestN41TinyFirstFragments(t *testing.T) {
 	b := visited(t, 0)
 	b.grant(1, cidr(3, "10.0.1.0/24", tcpOnly(443)), 0)
 	out := large(c4(1), addrA, 5000, 7, 400)
@@ -218,7 +218,7 @@ func TestTinyFirstFragments(t *testing.T) {
 
 // Two names that lead to one host: the host must not take fragments of one
 // datagram for the other's.
-func TestIDsDoNotClashOutside(t *testing.T) {
+func TestN41IDsDoNotClashOutside(t *testing.T) {
 	b := visited(t, 0)
 	b.name(1, 1, "blog.corp.example", proxies(2), addrB, addrD)
 	for _, way := range []struct {
@@ -251,7 +251,7 @@ func TestIDsDoNotClashOutside(t *testing.T) {
 
 // What the first fragment may not, the others may not; but only the first is
 // answered, and each is counted for the same reason.
-func TestFragmentsAreRefusedAsTheFirst(t *testing.T) {
+func TestN41FragmentsAreRefusedAsTheFirst(t *testing.T) {
 	p4 := proxies(1)[0]
 	tests := []struct {
 		name, counter, answer string
@@ -388,7 +388,7 @@ func TestFragmentsDoNotOutliveTheirAuthorization(t *testing.T) {
 }
 
 // Later fragments do not keep a session alive, nor make one.
-func TestLaterFragmentsDoNotRefresh(t *testing.T) {
+func TestN41LaterFragmentsDoNotRefresh(t *testing.T) {
 	p4 := proxies(1)[0]
 	out, in := cut.Apart(large(c4(1), p4, 5000, 7, 3000), packet.MaxSize, 3), udp(addrB, c4(1), 7, 5000)
 	b := visited(t, 0)
@@ -610,10 +610,10 @@ func TestFragmentsAreCountedOnce(t *testing.T) {
 	}
 }
 
-// FuzzFragments feeds a gateway packets of both sides, each behind a byte that
+// FuzzN41Fragments feeds a gateway packets of both sides, each behind a byte that
 // says which side it comes from and how much later, and two with its length.
 // Each passes, waits or is counted once (N50, N52).
-func FuzzFragments(f *testing.F) {
+func FuzzN41Fragments(f *testing.F) {
 	script := func(packets ...[]byte) (b []byte) {
 		for _, p := range packets {
 			side := byte(0)

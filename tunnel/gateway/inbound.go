@@ -70,7 +70,7 @@ func (c *Core) forward(k *client, p packet.Packet, now time.Time) (r id.Resource
 	case !k.is(p.Src()):
 		return r, dropSpoofed
 	case p.IsICMPError():
-		return r, k.forwardError(p, now)
+		return r, c.forwardError(k, p, now)
 	case dst == c.own4, dst == c.own6:
 		if !k.authorized(now) {
 			return r, dropExpired
@@ -91,12 +91,12 @@ func (c *Core) forward(k *client, p packet.Packet, now time.Time) (r id.Resource
 
 // forwardError passes on a client's ICMP error about a packet of one of its
 // sessions, as long as that is authorized; filters do not apply (N36).
-func (k *client) forwardError(p packet.Packet, now time.Time) counter {
+func (c *Core) forwardError(k *client, p packet.Packet, now time.Time) counter {
 	s := k.nat.MatchErrorOut(p, now)
 	if s == nil {
 		return dropErrorOut
 	}
-	if addr, _ := s.Proxied(); !k.reaches(addr, now) {
+	if !c.mayTalk(k, s, now) {
 		return dropExpired
 	}
 	k.nat.OutError(s, p)

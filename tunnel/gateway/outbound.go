@@ -96,15 +96,14 @@ func (c *Core) deliverError(k *client, p packet.Packet, now time.Time) (core.Rou
 	if s == nil {
 		return core.Route{}, dropErrorIn
 	}
-	addr, _ := s.Proxied()
-	if addr != c.own4 && addr != c.own6 && !k.reaches(addr, now) {
+	if !c.mayTalk(k, s, now) {
 		return core.Route{}, dropExpired
 	}
 	// Stock clients take packets of their resources and of this gateway only;
 	// routers in between hide behind the resource (1.5).
 	source := p.Src()
 	if source != c.own4 && source != c.own6 && (policy.IsProxy(source) || !k.reaches(source, now)) {
-		source = addr
+		source, _ = s.Proxied()
 	}
 	route := c.paths.Route(k.peer, len(p.Bytes()), now)
 	if route.Keys == nil {
@@ -112,4 +111,15 @@ func (c *Core) deliverError(k *client, p packet.Packet, now time.Time) (core.Rou
 	}
 	k.nat.InError(s, p, source, now)
 	return route, passed
+}
+
+// mayTalk says whether errors about a session may pass, to whom filters do not
+// apply (1.4): the client is authorized for its other end or, if that is this
+// host, for anything.
+func (c *Core) mayTalk(k *client, s *nat.Session, now time.Time) bool {
+	addr, _ := s.Proxied()
+	if addr == c.own4 || addr == c.own6 {
+		return k.authorized(now)
+	}
+	return k.reaches(addr, now)
 }

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -373,6 +375,87 @@ func TestErrorsOfTheClient(t *testing.T) {
 	b.refused(1, e, "dropped: expired authorization") // and no error about an error
 }
 
+// The gateway host hears, too, that a packet of its did not arrive.
+func TestN36ErrorsForTheGatewayHost(t *testing.T) {
+	b := newBench(t)
+	b.grant(1, cidr(1, "10.0.0.0/24"), 10)
+	in := b.arrives(udp(own4, c4(1), 40000, 9), own4)
+	refused := icmpError(c4(1), own4, 3, 3, in.Bytes())
+	if got := b.passes(1, refused, own4); !bytes.Equal(got.Payload(), udp(own4, c4(1), 40000, 9)) {
+		t.Errorf("quote % x", got.Payload())
+	}
+	b.refused(1, icmpError(c4(1), own4, 3, 3, udp(own4, c4(1), 40001, 9)), "dropped: icmp-unmatched")
+	b.at(10)
+	b.refused(1, refused, "dropped: expired authorization")
+}
+
+// The kernel of the gateway host itself reports what it cannot forward: a
+// packet whose time is over, one without a route, one that is too big. Its
+// errors are translated like those of others; they come from the proxy address,
+// or, if the client did not send to one, from the host.
+func TestN37ErrorsOfTheGatewayItself(t *testing.T) {
+	const mtu = 1100
+	for _, test := range []struct {
+		what      string
+		v6        bool
+		typ, code byte
+		word      uint32 // the second of the ICMP header
+	}{
+		{"time exceeded", false, 11, 0, 0}, {"no route", false, 3, 0, 0}, {"host unreachable", false, 3, 1, 0}, {"too big", false, 3, 4, mtu},
+		{"time exceeded", true, 3, 0, 0}, {"no route", true, 1, 0, 0}, {"address unreachable", true, 1, 3, 0}, {"too big", true, 2, 0, mtu},
+	} {
+		client, host, real, taken, p := c4(1), own4, addrB, proxies(2)[0], proxies(1)[0]
+		if test.v6 {
+			client, host, real, taken, p = c6(1), own6, addrD, proxies(2)[1], proxies(1)[1]
+		}
+		b := newBench(t)
+		b.grant(1, dns(1, "*.corp.example", udpOnly(443)), 0)
+		b.grant(1, cidr(2, "10.0.0.0/24", udpOnly(443)), 0)
+		b.grant(1, cidr(3, "2001:db8::/64", udpOnly(443)), 0)
+		b.name(1, 1, "wiki.corp.example", proxies(1), addrB, addrD)
+		b.name(1, 1, "blog.corp.example", proxies(2), addrB, addrD)
+		b.passes(1, udp(client, taken, 5000, 443), real) // so that ports differ outside
+		for _, to := range []netip.Addr{p, real} {
+			sent := udp(client, to, 5000, 443)
+			if to == real {
+				sent = udp(client, to, 5001, 443)
+			}
+			outside := slices.Clone(b.passes(1, sent, real).Bytes())
+			from := p
+			if to == real {
+				from = host
+			}
+			message := append([]byte{test.typ, test.code, 0, 0, 0, 0, 0, 0}, outside...)
+			binary.BigEndian.PutUint32(message[4:], test.word)
+			got := b.arrives(ipOf(host, client, message), from)
+			if !bytes.Equal(got.Payload(), sent) {
+				t.Errorf("%s, to %v: quote\n% x, want\n% x", test.what, to, got.Payload(), sent)
+			}
+			header := got.Bytes()[len(got.Bytes())-len(message):]
+			if header[0] != test.typ || header[1] != test.code || binary.BigEndian.Uint32(header[4:]) != test.word {
+				t.Errorf("%s, to %v: header % x", test.what, to, header[:8])
+			}
+			b.lost(ipOf(host, client, append([]byte{test.typ, test.code, 0, 0, 0, 0, 0, 0}, udp(client, real, 6000, 443)...)), "dropped: icmp-unmatched")
+		}
+	}
+}
+
+// ipOf is ip for both families, of an ICMP message.
+func ipOf(src, dst netip.Addr, message []byte) []byte {
+	if src.Is4() {
+		return ip(src, dst, packet.ICMP, message)
+	}
+	b := packet.AppendUDP(nil, netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0), message[8:])
+	b[6] = byte(packet.ICMPv6)
+	copy(b[40:], message)
+	p, err := packet.Parse(b)
+	if err != nil {
+		panic(err)
+	}
+	p.Resum()
+	return b
+}
+
 // Fast path: nothing allocates per packet.
 func TestPacketsDoNotAllocate(t *testing.T) {
 	b := newBench(t)
@@ -404,7 +487,7 @@ func TestPacketsDoNotAllocate(t *testing.T) {
 	}
 }
 
-func FuzzAnything(f *testing.F) {
+func FuzzN50Anything(f *testing.F) {
 	f.Add(udp(c4(1), addrA, 5000, 53), true)
 	f.Add(udp(addrA, c4(1), 53, 5000), false)
 	f.Add(packet.AppendControl(nil, 0, []byte(`{"resource":"00000000-0000-0000-0000-000000000002","domain":"x.corp.example","proxy_ips":[]}`)), true)

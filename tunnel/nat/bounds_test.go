@@ -214,5 +214,3 @@ func FuzzN50AnyPacket(f *testing.F) {
 		}
 	})
 }
-
-// The cost of a packet must not depend on the number of sessions (N34).
