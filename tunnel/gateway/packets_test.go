@@ -492,6 +492,12 @@ func FuzzN50Anything(f *testing.F) {
 	f.Add(udp(addrA, c4(1), 53, 5000), false)
 	f.Add(packet.AppendControl(nil, 0, []byte(`{"resource":"00000000-0000-0000-0000-000000000002","domain":"x.corp.example","proxy_ips":[]}`)), true)
 	f.Add(packet.AppendControl(nil, 2, nil), true)
+	for _, e := range edges() {
+		f.Add(e.raw, !e.inwards)
+	}
+	for _, c := range controls() {
+		f.Add(c.raw, true)
+	}
 	f.Fuzz(func(t *testing.T, raw []byte, inbound bool) {
 		b := newBench(t)
 		b.grant(1, cidr(1, "10.0.0.0/8"), 0)

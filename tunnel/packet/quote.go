@@ -6,8 +6,8 @@ import (
 )
 
 // A Quote is the beginning of a packet inside an ICMP error that reports about
-// it. It holds the quoted IP header and at least 8 bytes of a TCP, UDP or echo
-// header; the rest may be cut off. A Quote borrows the error's bytes.
+// it. It holds the quoted IP header and what finds a session: both ports of TCP
+// or UDP, or 8 bytes of an echo header; the rest may be cut off. A Quote borrows the error's bytes.
 //
 // Rewriting a Quote keeps the quoted checksums by their difference and spoils
 // the error's own; call [Packet.Resum] on the error afterwards.
@@ -67,7 +67,11 @@ func (p *Packet) withQuotedTransport() bool {
 	body := p.b[p.transport:]
 	switch p.proto {
 	case TCP, UDP, ICMP, ICMPv6:
-		if len(body) < 8 || (p.proto == ICMP) != (p.version == 4) && !p.hasPorts() {
+		enough := icmpHeaderLen
+		if p.hasPorts() {
+			enough = 4 // routers should quote more, but some quote no more
+		}
+		if len(body) < enough || (p.proto == ICMP) != (p.version == 4) && !p.hasPorts() {
 			return false
 		}
 		if at := checksumAt(p.proto); len(body) >= int(at)+2 {

@@ -105,7 +105,10 @@ func TestQuote(t *testing.T) {
 	for _, version := range []int{4, 6} {
 		for _, proto := range []Proto{TCP, UDP, icmpOf(version)} {
 			inner := sample(version, proto)
-			for _, cut := range []int{8, 16, 18, len(inner)} {
+			for _, cut := range []int{4, 7, 8, 16, 18, len(inner)} {
+				if cut < 8 && proto == icmpOf(version) {
+					continue
+				}
 				headers := headerLen4
 				typ, code := byte(3), byte(1)
 				if version == 6 {
@@ -167,7 +170,9 @@ func TestQuoteRefuses(t *testing.T) {
 		{"echo", sample4(ICMP), false},
 		{"not ICMP", sample4(UDP), false},
 		{"nothing quoted", quote(3, nil), false},
-		{"7 bytes of transport", quote(3, sample4(UDP)[:27]), false},
+		{"ports and no more", quote(3, sample4(UDP)[:24]), true},
+		{"3 bytes of transport", quote(3, sample4(UDP)[:23]), false},
+		{"7 bytes of an echo", quote(3, sample4(ICMP)[:27]), false},
 		{"IPv6 inside", quote(3, sample6(UDP)), false},
 		{"error inside", quote(3, quote(3, sample4(UDP))), false},
 		{"options inside", quote(3, ip4Options(UDP, udpBody(8), 40)), true},

@@ -247,7 +247,97 @@ func TestErrorsStayOnOneLine(t *testing.T) {
 	}
 }
 
+// malformed are answers of spec gateway-nat.md 8.4 to a question for A of
+// wiki.test, with what is to be made of them: none, or so many addresses.
+func malformed() (query []byte, list []malformedAnswer) {
+	q := new(dns.Msg)
+	q.SetQuestion("wiki.test.", dns.TypeA)
+	q.Id = 0x1234
+	query, _ = q.Pack()
+	add := func(name string, addresses int, m *dns.Msg, edit func(b []byte) []byte) {
+		b, err := m.Pack()
+		if err != nil {
+			panic(err)
+		}
+		if edit != nil {
+			b = edit(b)
+		}
+		list = append(list, malformedAnswer{name, b, addresses})
+	}
+	const a = "wiki.test. 1 IN A 10.0.0.1"
+	at := func(i int, v byte) func([]byte) []byte {
+		return func(b []byte) []byte { b[i] = v; return b }
+	}
+	fromEnd := func(i int, v byte) func([]byte) []byte {
+		return func(b []byte) []byte { b[len(b)-i] = v; return b }
+	}
+	add("right", 1, reply(q, a), nil)
+	add("wrong ID", none, reply(q, a), at(0, 0x99))
+	add("a query", none, reply(q, a), at(2, 1))
+	add("another question", none, reply(q, a), at(13, 'v'))
+	add("another type asked for", none, reply(q, a), at(24, 28))
+	add("another class asked for", none, reply(q, a), at(26, 3))
+	add("no question", none, reply(q, a), at(5, 0))
+	add("two questions", none, reply(q, a), at(5, 2))
+	add("cut off in the header", none, reply(q, a), func(b []byte) []byte { return b[:11] })
+	add("cut off in the question", none, reply(q, a), func(b []byte) []byte { return b[:20] })
+	add("cut off in the answer", none, reply(q, a), func(b []byte) []byte { return b[:len(b)-2] })
+	add("more answers than there are", 1, reply(q, a), at(7, 9))
+	add("aliases in a circle", 0, reply(q, "wiki.test. 1 IN CNAME a.test.", "a.test. 1 IN CNAME b.test.", "b.test. 1 IN CNAME wiki.test."), nil)
+	add("an alias of itself", 0, reply(q, "wiki.test. 1 IN CNAME wiki.test."), nil)
+	add("a name that points at itself", none, reply(q, a), func(b []byte) []byte { b[12], b[13] = 0xc0, 12; return b })
+	var many []string
+	for i := range 1000 {
+		many = append(many, fmt.Sprintf("wiki.test. 1 IN A 10.0.%d.%d", i>>8, i&255))
+	}
+	compressed := reply(q, many...)
+	compressed.Compress = true
+	add("1000 addresses", maxAddrs, compressed, nil)
+	add("TTL 0", 1, reply(q, "wiki.test. 0 IN A 10.0.0.1"), nil)
+	add("TTL 2³¹", 1, reply(q, "wiki.test. 2147483648 IN A 10.0.0.1"), nil)
+	add("class CHAOS", 0, reply(q, "wiki.test. 1 CH A 10.0.0.1"), nil)
+	add("address of 3 bytes", none, reply(q, a), func(b []byte) []byte { b[len(b)-5] = 3; return b[:len(b)-1] })
+	add("address of 5 bytes", none, reply(q, a), func(b []byte) []byte { b[len(b)-5] = 5; return append(b, 0) })
+	add("length beyond the end", none, reply(q, a), fromEnd(6, 255))
+	add("answer for another name", 0, reply(q, "other.test. 1 IN A 10.0.0.1"), nil)
+	add("answer of the other family", 0, reply(q, "wiki.test. 1 IN AAAA 2001:db8::1"), nil)
+	return query, list
+}
+
+// none: it is not taken for an answer at all.
+const none = -1
+
+type malformedAnswer struct {
+	name      string
+	b         []byte
+	addresses int
+}
+
+func TestMalformedAnswers(t *testing.T) {
+	query, list := malformed()
+	for _, test := range list {
+		got := none
+		var m, q dns.Msg
+		if q.Unpack(query) != nil {
+			t.Fatal("query")
+		}
+		if answers(query, test.b) && m.Unpack(test.b) == nil {
+			addrs, ttl := collect(&m, q.Question[0])
+			if got = len(addrs); ttl < 0 || ttl > time.Second {
+				t.Errorf("%s: holds for %v", test.name, ttl)
+			}
+		}
+		if got != test.addresses {
+			t.Errorf("%s: %d addresses, want %d", test.name, got, test.addresses)
+		}
+	}
+}
+
 func FuzzAnswers(f *testing.F) {
+	query, list := malformed()
+	for _, m := range list {
+		f.Add(query, m.b)
+	}
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		q := new(dns.Msg)
 		q.SetQuestion("wiki.test.", qtype)
