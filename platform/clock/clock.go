@@ -55,3 +55,6 @@ func reanchor(now time.Time, up time.Duration) *anchor {
 	last.Store(a)
 	return a
 }
+
+// Up is how long the system has been running, sleep included.
+func Up() time.Duration { return sinceBoot() }

@@ -25,6 +25,7 @@ type file struct {
 	gid       int
 	limit     int64
 	now       func() time.Time
+	first     func(path string) []byte // the line that a file begins with
 
 	out     *os.File
 	path    string
@@ -52,9 +53,7 @@ func (f *file) open() error {
 		if err != nil {
 			return fmt.Errorf("begin a log file: %w", err)
 		}
-		if f.out != nil {
-			f.out.Close()
-		}
+		f.close()
 		f.out, f.path, f.size, f.checked = out, path, 0, f.now()
 		break
 	}
@@ -64,6 +63,10 @@ func (f *file) open() error {
 		_ = f.out.Chown(-1, f.gid)
 	}
 	f.link()
+	n, err := f.out.Write(f.first(f.path))
+	if f.size = int64(n); err != nil { // the next line that can be written tells
+		f.missed++
+	}
 	return nil
 }
 
@@ -81,10 +84,11 @@ func (f *file) link() {
 // first line that can be again.
 func (f *file) write(line []byte) {
 	if f.size+int64(len(line)) > f.limit && f.size > 0 || f.gone() {
-		if err := f.open(); err != nil && f.out == nil {
-			f.missed++
-			return
-		}
+		_ = f.open() // else the old one goes on, if there is one
+	}
+	if f.out == nil {
+		f.missed++
+		return
 	}
 	if f.missed > 0 {
 		told, err := f.out.Write(lostLine(f.missed))
@@ -113,6 +117,9 @@ func (f *file) gone() bool {
 		return false
 	}
 	f.checked = now
+	if f.out == nil {
+		return true
+	}
 	there, err := os.Stat(f.path)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
@@ -125,7 +132,16 @@ func (f *file) close() error {
 	if f.out == nil {
 		return nil
 	}
-	return f.out.Close()
+	out := f.out
+	f.out = nil
+	return out.Close()
+}
+
+// clear deletes all log files and begins a new one. It is closed before, because
+// not every system deletes a file that is open.
+func (f *file) clear() error {
+	f.close()
+	return errors.Join(clearLogs(f.dir), f.open())
 }
 
 // clearLogs deletes all log files of a folder, and links to none.

@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"path"
 	"runtime"
@@ -165,13 +166,24 @@ func appendValue(b []byte, v slog.Value) []byte {
 	case slog.KindTime:
 		return appendString(b, v.Time().UTC().Format(time.RFC3339Nano))
 	}
+	return appendAny(b, v)
+}
+
+// appendAny asks a value of its own type what it says. One that panics, as a nil
+// error of some type does, must not end the program that logs it.
+func appendAny(b []byte, v slog.Value) (out []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			out = appendString(b, fmt.Sprintf("!PANIC: %v", p))
+		}
+	}()
 	switch x := v.Any().(type) {
 	case error:
 		return appendString(b, x.Error())
 	case interface{ String() string }:
 		return appendString(b, x.String())
 	}
-	if text, err := json.Marshal(v.Any()); err == nil && v.Kind() != slog.KindFloat64 {
+	if text, err := json.Marshal(v.Any()); err == nil {
 		return append(b, text...)
 	}
 	return appendString(b, v.String()) // what JSON cannot say, NaN among it

@@ -11,18 +11,25 @@
 package logs
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"stile/platform/clock"
+	"stile/platform/machine"
 )
 
 const (
 	queued    = 1024     // lines that wait for the disk
 	fileBytes = 10 << 20 // a file that is longer gets a successor
-	// Cap is what all log folders of a program may hold together, in bytes.
-	Cap = 100 << 20
+	// ServiceCap and UserCap are what the folders of the service and of a user's
+	// programs may hold, in bytes: 100 MB together. Neither program may delete
+	// files of the other, so each keeps within its share.
+	ServiceCap = 80 << 20
+	UserCap    = 20 << 20
 	// capEvery is how often old files are looked for.
 	capEvery = time.Hour
 )
@@ -35,8 +42,9 @@ type Config struct {
 	GID  int         // group of folder and files; 0: the process's own
 
 	Filter string // as of ParseFilter
-	// Beside are further folders that count for Cap.
-	Beside []string
+	Cap    int64  // of all files in Dir, in bytes; 0: ServiceCap
+	// Version of the program, for the first line of each file.
+	Version string
 	// Also is told each record that passes the filter, such as for the terminal.
 	Also slog.Handler
 }
@@ -44,11 +52,10 @@ type Config struct {
 // A Log takes records. Its methods may be called from any goroutine.
 type Log struct {
 	config Config
-	file   *file
+	file   *file // the writer's; nil: there are none
 	filter atomic.Pointer[Filter]
 	lines  chan entry
 	lost   atomic.Uint64 // lines since the last one that told of it
-	anew   atomic.Bool   // the next line begins a file
 
 	mu      sync.Mutex  // guards the rest
 	restore *time.Timer // puts the filter back; nil: nothing to put back
@@ -56,10 +63,12 @@ type Log struct {
 	done    chan struct{}
 }
 
-// An entry is a line to write, or somebody who waits until all before is written.
+// An entry is a line to write, or somebody who waits until all before is written,
+// or until all is deleted.
 type entry struct {
 	line    []byte
 	written chan<- struct{}
+	cleared chan<- error
 }
 
 // Open makes a log. The error is for whoever configured it: a filter that
@@ -72,16 +81,35 @@ func Open(c Config) (*Log, error) {
 	if c.Mode == 0 {
 		c.Mode = 0o640
 	}
-	out := &file{dir: c.Dir, base: c.Base, mode: c.Mode, gid: c.GID, limit: fileBytes, now: time.Now}
-	if c.Dir == "" {
-		out = nil
-	} else if err := out.open(); err != nil {
-		return nil, err
+	if c.Cap == 0 {
+		c.Cap = ServiceCap
 	}
-	l := &Log{config: c, file: out, lines: make(chan entry, queued), done: make(chan struct{})}
+	l := &Log{config: c, lines: make(chan entry, queued), done: make(chan struct{})}
 	l.filter.Store(f)
+	if c.Dir != "" {
+		l.file = &file{dir: c.Dir, base: c.Base, mode: c.Mode, gid: c.GID, limit: fileBytes, now: time.Now, first: l.first}
+		if err := l.file.open(); err != nil {
+			return nil, err
+		}
+	}
+	if c.Also != nil {
+		_ = c.Also.Handle(context.Background(), l.started(c.Dir)) // a terminal that is gone is no reason not to log
+	}
 	go l.write()
 	return l, nil
+}
+
+// started is the record that every file begins with, so that each of them tells
+// what it is of, whichever is left (spec desktop-client.md 20.4).
+func (l *Log) started(files string) slog.Record {
+	r, us := slog.NewRecord(time.Now(), slog.LevelInfo, "started log", 0), machine.Describe()
+	r.Add("version", l.config.Version, "os", us.Name+" "+us.Version, "kernel", us.Kernel, "arch", us.Arch,
+		"uptime", clock.Up().Round(time.Second), "filter", l.Filter(), "files", files)
+	return r
+}
+
+func (l *Log) first(path string) []byte {
+	return (&handler{}).line(l.started(path), place{target: "platform/logs"})
 }
 
 // Logger returns what programs log to.
@@ -117,24 +145,39 @@ func (l *Log) SetFilter(text string, d time.Duration) error {
 // Clear deletes the log files of the folder, the one in use included, and goes
 // on in a new one. It deletes what it can; the error is the last.
 func (l *Log) Clear() error {
-	if l.file == nil {
+	cleared := make(chan error, 1)
+	if l.file == nil || !l.queue(entry{cleared: cleared}) {
 		return nil
 	}
-	defer l.anew.Store(true)
-	return clearLogs(l.config.Dir)
+	return <-cleared
 }
 
 // Flush waits until what was logged before is in the file.
 func (l *Log) Flush() {
 	written := make(chan struct{})
-	l.mu.Lock()
-	if l.stopped {
-		close(written)
-	} else {
-		l.lines <- entry{written: written}
+	if l.queue(entry{written: written}) {
+		<-written
 	}
-	l.mu.Unlock()
-	<-written
+}
+
+// queue queues e behind all that was logged before, and reports whether somebody
+// will see it. Whoever logs meanwhile does not wait.
+func (l *Log) queue(e entry) bool {
+	for {
+		l.mu.Lock()
+		if l.stopped {
+			l.mu.Unlock()
+			return false
+		}
+		select {
+		case l.lines <- e:
+			l.mu.Unlock()
+			return true
+		default:
+		}
+		l.mu.Unlock()
+		time.Sleep(time.Millisecond) // the writer makes room
+	}
 }
 
 // Close writes what is waiting.
@@ -175,35 +218,40 @@ func (l *Log) write() {
 	defer close(l.done)
 	tick := time.NewTicker(capEvery)
 	defer tick.Stop()
-	if l.file != nil {
-		l.prune()
-	}
+	l.prune()
 	for {
 		select {
 		case e, open := <-l.lines:
-			if !open {
+			switch {
+			case !open:
 				return
-			}
-			if e.written != nil {
+			case e.written != nil:
 				close(e.written)
-				continue
+			case e.cleared != nil:
+				e.cleared <- l.file.clear()
+			default:
+				l.append(e.line)
 			}
-			if n := l.lost.Swap(0); n > 0 {
-				l.file.write(lostLine(n))
-			}
-			if l.anew.Swap(false) {
-				l.file.checked = time.Time{}
-			}
-			l.file.write(e.line)
 		case <-tick.C:
-			if l.file != nil {
-				l.prune()
-			}
+			l.prune()
 		}
+	}
+}
+
+// append writes a line. A file that is full makes room for its successor.
+func (l *Log) append(line []byte) {
+	before := l.file.path
+	if n := l.lost.Swap(0); n > 0 {
+		l.file.write(lostLine(n))
+	}
+	if l.file.write(line); l.file.path != before {
+		l.prune()
 	}
 }
 
 // prune deletes old files; what cannot be deleted is tried again in an hour.
 func (l *Log) prune() {
-	_ = Prune(append([]string{l.config.Dir}, l.config.Beside...), Cap, time.Now())
+	if l.file != nil {
+		_ = Prune([]string{l.config.Dir}, l.config.Cap, time.Now())
+	}
 }

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,7 +35,8 @@ func open(t *testing.T, c Config) *Log {
 }
 
 // lines closes the log and reads back all that is in its folder, oldest file
-// first. Each line must be one JSON object with what the format promises.
+// first, without the first line of each. Each line must be one JSON object with
+// what the format promises.
 func lines(t *testing.T, l *Log) (list []map[string]any) {
 	t.Helper()
 	if err := l.Close(); err != nil {
@@ -49,7 +53,7 @@ func lines(t *testing.T, l *Log) (list []map[string]any) {
 		}
 		s := bufio.NewScanner(bytes.NewReader(text))
 		s.Buffer(nil, 1<<20)
-		for s.Scan() {
+		for first := true; s.Scan(); first = false {
 			var m map[string]any
 			if err := json.Unmarshal(s.Bytes(), &m); err != nil {
 				t.Fatalf("%q: %v", s.Text(), err)
@@ -62,7 +66,11 @@ func lines(t *testing.T, l *Log) (list []map[string]any) {
 			if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(m["time"])); err != nil || !strings.HasSuffix(fmt.Sprint(m["time"]), "Z") || time.Since(at) > time.Minute {
 				t.Errorf("time is %v", m["time"])
 			}
-			list = append(list, m)
+			if !first {
+				list = append(list, m)
+			} else if m["message"] != "started log" || m["severity"] != "INFO" {
+				t.Errorf("%s begins with %s", path, s.Text())
+			}
 		}
 	}
 	return list
@@ -107,6 +115,16 @@ func TestLinesAreOfTheFormat(t *testing.T) {
 	at, _ := got[0]["logging.googleapis.com/sourceLocation"].(map[string]any)
 	if at["file"] != "platform/logs/logs_test.go" || fmt.Sprint(at["line"]) == "0" {
 		t.Errorf("the source is %v", at)
+	}
+}
+
+// A value that cannot say what it is must not end who logs it.
+func TestValuesThatPanic(t *testing.T) {
+	l := open(t, Config{})
+	var missing *os.PathError
+	l.Logger().Info("x", "err", missing, "not a number", math.NaN())
+	if got := lines(t, l); len(got) != 1 || !strings.Contains(fmt.Sprint(got[0]["err"]), "PANIC") || got[0]["notANumber"] != "NaN" {
+		t.Errorf("%v", got)
 	}
 }
 
@@ -203,7 +221,7 @@ func TestFilterChangesAtOnceAndComesBack(t *testing.T) {
 		}
 		l.Close()
 		text, _ := os.ReadFile(l.file.path)
-		if bytes.Count(text, []byte("\n")) != 2 || !bytes.Contains(text, []byte("deep enough")) || !bytes.Contains(text, []byte("still")) {
+		if bytes.Count(text, []byte("\n")) != 3 || !bytes.Contains(text, []byte("deep enough")) || !bytes.Contains(text, []byte("still")) {
 			t.Errorf("%s", text)
 		}
 	})
@@ -211,6 +229,7 @@ func TestFilterChangesAtOnceAndComesBack(t *testing.T) {
 
 func TestFilesAreRotatedAndNamed(t *testing.T) {
 	l := open(t, Config{})
+	l.Flush() // then the writer only waits
 	l.file.limit = 1000
 	for i := range 30 {
 		l.Logger().Info("a line", "i", i)
@@ -243,28 +262,30 @@ func TestDeletedFilesAreBegunAnew(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := open(t, Config{})
-			l.Logger().Info("before")
-			l.Flush()
-			if text, err := os.ReadFile(filepath.Join(l.Dir(), "program.latest")); err != nil || !bytes.Contains(text, []byte("before")) {
-				t.Fatalf("%q %v", text, err)
-			}
-			if err := remove(l); err != nil {
-				t.Fatal(err)
-			}
-			l.anew.Store(true) // as a second does
-			l.Logger().Info("after")
-			got := lines(t, l)
-			if len(got) != 1 || got[0]["message"] != "after" {
-				t.Errorf("%v", got)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				l := open(t, Config{})
+				l.Logger().Info("before")
+				l.Flush()
+				if text, err := os.ReadFile(filepath.Join(l.Dir(), "program.latest")); err != nil || !bytes.Contains(text, []byte("before")) {
+					t.Fatalf("%q %v", text, err)
+				}
+				if err := remove(l); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(checkEvery) // then it looks again
+				l.Logger().Info("after")
+				got := lines(t, l)
+				if len(got) != 1 || got[0]["message"] != "after" {
+					t.Errorf("%v", got)
+				}
+			})
 		})
 	}
 }
 
 // What the disk refuses is counted, and the count is told.
 func TestLinesThatCannotBeWrittenAreTold(t *testing.T) {
-	f := &file{dir: t.TempDir(), base: "program", mode: 0o640, limit: fileBytes, now: time.Now}
+	f := &file{dir: t.TempDir(), base: "program", mode: 0o640, limit: fileBytes, now: time.Now, first: func(string) []byte { return nil }}
 	if err := f.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -288,9 +309,10 @@ func TestLinesThatCannotBeWrittenAreTold(t *testing.T) {
 }
 
 func TestNobodyWaitsForTheDisk(t *testing.T) {
-	l := &Log{file: &file{dir: t.TempDir(), base: "program", mode: 0o640, limit: fileBytes, now: time.Now}, lines: make(chan entry, 4), done: make(chan struct{})}
+	l := &Log{config: Config{Cap: ServiceCap}, lines: make(chan entry, 4), done: make(chan struct{})}
 	f, _ := ParseFilter("")
 	l.filter.Store(f)
+	l.file = &file{dir: t.TempDir(), base: "program", mode: 0o640, limit: fileBytes, now: time.Now, first: l.first}
 	if err := l.file.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -305,6 +327,24 @@ func TestNobodyWaitsForTheDisk(t *testing.T) {
 	got := lines(t, l)
 	if len(got) != 5 || fmt.Sprint(got[0]["lines"]) != "6" {
 		t.Errorf("%v", got)
+	}
+}
+
+// A program that logs more than its share does not wait for the next hour.
+func TestALogStaysWithinItsCap(t *testing.T) {
+	l := open(t, Config{Cap: 10_000})
+	l.Flush()
+	old := filepath.Join(l.Dir(), "program.2020-01-01-00-00-00.log")
+	if err := errors.Join(os.WriteFile(old, make([]byte, 9_000), 0o640), os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	l.file.limit = 2000
+	for range 10 {
+		l.Logger().Info("a line", "text", strings.Repeat("x", 500))
+	}
+	l.Close()
+	if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the old file: %v", err)
 	}
 }
 
@@ -392,4 +432,26 @@ func BenchmarkRecord(b *testing.B) {
 			log.Debug("a message", "name", "value", "n", 7)
 		}
 	})
+}
+
+// TestJQ reads a folder with the command of the specification.
+func TestJQ(t *testing.T) {
+	jq, err := exec.LookPath("jq")
+	if err != nil {
+		t.Skip("jq is not installed: the one-liner is not tried")
+	}
+	l := open(t, Config{Version: "1.2.3", Filter: "error"})
+	l.Flush()
+	l.file.limit = 2000
+	for i := range 20 {
+		l.Logger().Error("line\n“two” \x1b[0m", "message", i)
+	}
+	l.Logger().Error("")
+	l.Close()
+	command := exec.Command("sh", "-c", `cat *.log | `+jq+` -r '"\(.time) \(.severity) \(.message)"'`)
+	command.Dir = l.Dir()
+	out, err := command.CombinedOutput()
+	if err != nil || !regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z INFO started log\n`).Match(out) || bytes.Contains(out, []byte("null")) {
+		t.Errorf("%v\n%s", err, out)
+	}
 }

@@ -84,6 +84,9 @@ func run(o options) (err error) {
 	files := o.openLogs(log)
 	defer files.Close()
 	log = files.Logger()
+	if err := files.KeepCrashes(); err != nil {
+		log.Warn("a crash will not be in the log", "err", err)
+	}
 	config.Log, config.Portal.Log = log, log
 	if files.Dir() != "" {
 		config.Logs = files
@@ -95,8 +98,6 @@ func run(o options) (err error) {
 	}()
 	ctx, stop := service.UntilStopped(context.Background())
 	defer stop()
-	us := machine.Describe()
-	log.Info("started log", "version", stamp.String(), "os", us.Name+" "+us.Version, "kernel", us.Kernel, "arch", us.Arch, "filter", o.LogLevel, "files", files.Dir())
 	config.Ready = func() {
 		service.Ready(log)
 		if o.Exit {
@@ -109,7 +110,7 @@ func run(o options) (err error) {
 // openLogs opens the log files. A folder that cannot be written to is no reason
 // not to serve: then the terminal, or the system's log, has it all.
 func (o options) openLogs(terminal *slog.Logger) *logs.Log {
-	c := logs.Config{Dir: o.LogDir, Base: "tunnel-service", GID: ipcsock.GroupID(link.Group), Filter: o.LogLevel, Also: terminal.Handler()}
+	c := logs.Config{Dir: o.LogDir, Base: "tunnel-service", GID: ipcsock.GroupID(link.Group), Filter: o.LogLevel, Version: stamp.String(), Also: terminal.Handler()}
 	if o.LogDir == "none" {
 		c.Dir = ""
 	}
