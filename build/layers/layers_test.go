@@ -47,7 +47,6 @@ var homes = map[string][]string{
 	"github.com/godbus/dbus/v5":      {"platform/"},
 	"github.com/kardianos/service":   {"platform/service"},
 	"modernc.org/sqlite":             {"tunnel/portal/store"},
-	"fyne.io/systray":                {"app/tray"},
 }
 
 // walls lists imports that are refused: whoever lives below a path may not

@@ -1,0 +1,289 @@
+package tray
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"stile/platform/tray/traytest"
+)
+
+// stage is a desktop with our icon on it.
+type stage struct {
+	*Tray
+	panel  *traytest.Panel
+	notes  *traytest.Notes
+	clicks chan any
+	hosted chan bool
+	end    func() error
+}
+
+func raise(t *testing.T, panel bool) *stage {
+	t.Helper()
+	bus, err := traytest.Bus(t)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", bus)
+	s := &stage{clicks: make(chan any, 100), hosted: make(chan bool, 10)}
+	s.panel, s.notes = traytest.NewPanel(t, bus), traytest.NewNotes(t, bus)
+	if panel {
+		s.panel.Appear(true)
+	}
+	s.Tray, err = New(Config{
+		ID: "stile", Title: "Stile",
+		Click:    func(c any) { s.clicks <- c },
+		Activate: func() { s.clicks <- "activated" },
+		Hosted:   func(h bool) { s.hosted <- h },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	s.end = func() error { cancel(); return <-ended }
+	t.Cleanup(func() { cancel() })
+	return s
+}
+
+func next[T any](t *testing.T, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(traytest.Patience):
+		t.Fatal("nothing happened")
+		panic("")
+	}
+}
+
+func aPicture(side int, c color.Color) string {
+	p := image.NewNRGBA(image.Rect(0, 0, side, side))
+	p.Set(0, 0, c)
+	var b bytes.Buffer
+	if err := png.Encode(&b, p); err != nil {
+		panic(err)
+	}
+	return b.String()
+}
+
+func TestThePanelShowsWhatItWasGiven(t *testing.T) {
+	s := raise(t, true)
+	s.Show(Look{Icon: []string{aPicture(2, color.NRGBA{1, 2, 3, 4})}, Tooltip: "Tip", Items: []Item{
+		{Key: "text", Title: "grey & _literal_"},
+		action("a", "A_b__c"),
+		{Key: "check", Kind: Check, Title: "On", On: true, Command: "check!"},
+		{Key: "line", Kind: Separator},
+		sub("sub", Item{Key: "deep", Kind: Action, Title: "Deep", Picture: aPicture(1, color.Black), Command: "deep!"}),
+	}})
+	if !next(t, s.hosted) {
+		t.Error("not hosted")
+	}
+	s.panel.Until("the menu is there", func(m traytest.Menu) bool { return m.Has("sub", "Deep") })
+	if got, want := s.panel.Menu().String(), "▫ grey & _literal_\nA_b__c\n[x] On\n--\nsub\n  ● Deep\n"; got != want {
+		t.Errorf("%s\nnot\n%s", got, want)
+	}
+	s.panel.Check()
+	for name, want := range map[string]any{"Id": "stile", "Title": "Stile", "Status": "Active", "ItemIsMenu": true} {
+		if got := s.panel.Property(name).Value(); got != want {
+			t.Errorf("%s is %v, not %v", name, got, want)
+		}
+	}
+	if got := fmt.Sprint(s.panel.Property("ToolTip").Value()); !strings.Contains(got, "Tip") {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(s.panel.Property("IconPixmap").Value()); !strings.Contains(got, "[2 2 [4 1 2 3 0 0 0 0 0 0 0 0 0 0 0 0]]") {
+		t.Error(got)
+	}
+	s.panel.Click("A_b__c")
+	s.panel.Click("On")
+	s.panel.Click("sub", "Deep")
+	s.panel.Click("grey & _literal_") // does nothing
+	if err := s.panel.Send(999, "clicked"); err == nil {
+		t.Error("an item that is not there was clicked")
+	}
+	if err := s.panel.Activate(); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []any{"a!", "check!", "deep!", "activated"} {
+		if got := next(t, s.clicks); got != want {
+			t.Errorf("%v, not %v", got, want)
+		}
+	}
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOnlyWhatChangedIsTold(t *testing.T) {
+	s := raise(t, true)
+	l := Look{Icon: []string{aPicture(1, color.Black)}, Tooltip: "Tip", Items: []Item{action("a", "A"), sub("s", action("b", "B"))}}
+	s.Show(l)
+	s.panel.Until("the menu is there", func(m traytest.Menu) bool { return m.Has("s", "B") })
+	told := func(change func()) map[string]int {
+		t.Helper()
+		before := s.panel.Heard()
+		change()
+		s.Show(l)
+		s.panel.Check()
+		after := s.panel.Heard()
+		for name, n := range before {
+			if after[name] -= n; after[name] == 0 {
+				delete(after, name)
+			}
+		}
+		return after
+	}
+	for _, row := range []struct {
+		change func()
+		want   map[string]int
+	}{
+		{func() {}, map[string]int{}},
+		{func() { l.Items = slices.Clone(l.Items) }, map[string]int{}},
+		{func() { l.Items[1].Items = []Item{action("b", "C")} }, map[string]int{"ItemsPropertiesUpdated": 1}},
+		{func() { l.Items[1].Items[0].Kind = Text }, map[string]int{"ItemsPropertiesUpdated": 1}},
+		{func() { l.Items[1].Items[0].Kind = Action }, map[string]int{"ItemsPropertiesUpdated": 1}},
+		{func() { l.Items[0].Title, l.Items[1].Title = "X", "Y" }, map[string]int{"ItemsPropertiesUpdated": 1}},
+		{func() { l.Items = append([]Item{action("new", "N")}, l.Items...) }, map[string]int{"LayoutUpdated": 1}},
+		{func() { l.Items[2].Items, l.Items[0] = nil, action("other", "O") }, map[string]int{"LayoutUpdated": 1}},
+		{func() { l.Icon = []string{aPicture(1, color.White)} }, map[string]int{"NewIcon": 1}},
+		{func() { l.Tooltip = "Other" }, map[string]int{"NewToolTip": 1}},
+	} {
+		if got := told(row.change); !reflect.DeepEqual(got, row.want) {
+			t.Errorf("told %v, not %v", got, row.want)
+		}
+	}
+}
+
+func TestThePanelMayComeLaterAndComeBack(t *testing.T) {
+	s := raise(t, false)
+	s.Show(Look{Items: []Item{action("a", "A")}})
+	if next(t, s.hosted) {
+		t.Error("hosted by nobody")
+	}
+	there := func(m traytest.Menu) bool { return m.Has("A") }
+	s.panel.Appear(true)
+	s.panel.Until("the panel has come", there)
+	if !next(t, s.hosted) {
+		t.Error("not hosted")
+	}
+	s.panel.Vanish()
+	if next(t, s.hosted) {
+		t.Error("still hosted")
+	}
+	s.panel.Appear(false)
+	s.panel.Until("the watcher is back", there)
+	s.panel.Draw(true)
+	if !next(t, s.hosted) {
+		t.Error("not drawn")
+	}
+	s.panel.Draw(false)
+	if next(t, s.hosted) {
+		t.Error("still drawn")
+	}
+}
+
+func TestNotesAreShownAndClicked(t *testing.T) {
+	s := raise(t, false)
+	s.Show(Look{Icon: []string{aPicture(1, color.Black)}})
+	s.Notify(Note{Key: "x", Title: "One <b>", Text: "a < b & c", Command: "note!"})
+	n := s.notes.Await("One <b>")
+	if n.App != "Stile" || n.Text != "a &lt; b &amp; c" || !reflect.DeepEqual(n.Actions, []string{"default", "Stile"}) || n.Instead != 0 || n.Expires != -1 {
+		t.Errorf("%+v", n)
+	}
+	s.Notify(Note{Key: "x", Title: "Two", Stay: true})
+	if two := s.notes.Await("Two"); two.Instead != n.ID || len(two.Actions) != 0 || two.Expires != 0 {
+		t.Errorf("%+v", two)
+	}
+	s.notes.Click(n)
+	if got := next(t, s.clicks); got != "note!" {
+		t.Error(got)
+	}
+}
+
+func TestNobodyWaitsForWhoShowsNotes(t *testing.T) {
+	s := raise(t, true)
+	release := s.notes.Block()
+	defer release()
+	for i := range 10 * queuedNotes {
+		s.Notify(Note{Key: fmt.Sprint(i), Title: "x"})
+	}
+	s.Show(Look{Items: []Item{action("a", "A")}})
+	s.panel.Until("the menu is there", func(m traytest.Menu) bool { return m.Has("A") })
+	start := time.Now()
+	if err := s.end(); err != nil || time.Since(start) > callTime/2 {
+		t.Error(err, time.Since(start))
+	}
+}
+
+func TestWithoutABusThereIsNoDesktop(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	for _, address := range []string{"", "unix:path=/nonexistent"} {
+		t.Setenv("DBUS_SESSION_BUS_ADDRESS", address)
+		if _, err := New(Config{}); err == nil || !strings.HasPrefix(err.Error(), ErrNoDesktop.Error()) {
+			t.Error(err)
+		}
+	}
+}
+
+// large is a menu of n resources, of which some are seen otherwise in turn.
+func large(n, turn int) Look {
+	l := Look{Tooltip: "Stile"}
+	for part := range n / 25 {
+		s := sub(fmt.Sprint("part", part))
+		for i := range 25 {
+			r := sub(fmt.Sprint("r", part, "/", i))
+			for j := range 10 {
+				r.Items = append(r.Items, action(fmt.Sprint("i", part, "/", i, "/", j), fmt.Sprint("Item of a resource ", j)))
+			}
+			if i == 3 {
+				r.Items[9].Title = fmt.Sprint("Online ", turn%2)
+			}
+			s.Items = append(s.Items, r)
+		}
+		l.Items = append(l.Items, s)
+	}
+	return l
+}
+
+func BenchmarkShow500(b *testing.B) {
+	bus, err := traytest.Bus(b)
+	if err != nil {
+		b.Skip(err)
+	}
+	b.Setenv("DBUS_SESSION_BUS_ADDRESS", bus)
+	tr, err := New(Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tr.conn.Close()
+	looks := []Look{large(500, 0), large(500, 1)}
+	b.Run("update", func(b *testing.B) {
+		for i := range b.N {
+			tr.Show(looks[i%2])
+		}
+	})
+	b.Run("layout", func(b *testing.B) {
+		for range b.N {
+			if _, _, err := (menu{tr}).GetLayout(0, -1, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("fetch", func(b *testing.B) { // with the bus and a panel that reads it
+		panel := traytest.NewPanel(b, bus)
+		panel.Adopt(tr.name())
+		for range b.N {
+			panel.Check()
+		}
+	})
+}
