@@ -32,7 +32,7 @@ type commands struct {
 	Status    statusCommand    `cmd:"" help:"Show whether you are connected, to what, and how."`
 	Resources resourcesCommand `cmd:"" help:"List what you can reach."`
 	Internet  internetCommand  `cmd:"" help:"Send all other traffic through the tunnel too, or not."`
-	Logs      logsCommand      `cmd:"" help:"See, change and clear what the service logs."`
+	Logs      logsCommand      `cmd:"" help:"See, change, clear and export what is logged."`
 	Version   versionCommand   `cmd:"" help:"Show the versions of this program and of the service."`
 
 	Socket string `env:"STILE_SOCKET" default:"${socket}" placeholder:"PATH" hidden:"" help:"Where the service listens."`

@@ -21,9 +21,10 @@ import (
 )
 
 type logsCommand struct {
-	Tail  logsTail  `cmd:"" help:"Show the latest lines of the service's log."`
-	Level logsLevel `cmd:"" help:"Change what the service logs, at once."`
-	Clear logsClear `cmd:"" help:"Delete the service's log files; logging goes on in a new one."`
+	Tail   logsTail   `cmd:"" help:"Show the latest lines of the service's log."`
+	Level  logsLevel  `cmd:"" help:"Change what the service logs, at once."`
+	Clear  logsClear  `cmd:"" help:"Delete the service's log files; logging goes on in a new one."`
+	Export logsExport `cmd:"" help:"Write one file for whoever helps you: logs, state, DNS, routes and settings, without secrets and names."`
 }
 
 type logsTail struct {

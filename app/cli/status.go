@@ -153,6 +153,12 @@ func (p *program) terminal() (f *os.File, is bool) {
 	return f, is && term.IsTerminal(int(f.Fd()))
 }
 
+// onTerminal reports whether errors and progress are seen by a person.
+func (p *program) onTerminal() bool {
+	f, is := p.err.(*os.File)
+	return is && term.IsTerminal(int(f.Fd()))
+}
+
 func writeJSON(w io.Writer, v any, indent string) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)

@@ -39,14 +39,14 @@ type entry struct {
 	end    int64 // where it ends in the archive
 }
 
-// create begins an archive that only its owner may read.
-func create(path string) (*archive, error) {
-	stem := strings.TrimSuffix(filepath.Base(path), ".zip")
-	out, err := os.CreateTemp(filepath.Dir(path), "."+stem+".*.zip-partial") // mode 0600
+// create begins an archive that only its owner may read. What it is called may
+// have a name in it; root, the folder inside, has none.
+func create(path, root string) (*archive, error) {
+	out, err := os.CreateTemp(filepath.Dir(path), "."+strings.TrimSuffix(filepath.Base(path), ".zip")+".*.zip-partial") // mode 0600
 	if err != nil {
 		return nil, err
 	}
-	a := &archive{path: path, root: stem, out: out}
+	a := &archive{path: path, root: root, out: out}
 	a.zip = zip.NewWriter(a)
 	a.deflat, err = flate.NewWriter(&a.packed, flate.BestSpeed) // logs shrink to a tenth either way
 	return a, err

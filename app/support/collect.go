@@ -81,7 +81,7 @@ func (e *export) run() {
 	case c != nil:
 		e.service(c)
 	case down != nil:
-		e.missing = append(e.missing, fmt.Sprintf("What only the service knows (its state, settings and flight record), because it does not answer: %v.", down))
+		e.missing = append(e.missing, fmt.Sprintf("What only the service knows (its state, settings and flight record): %s.", explain(down)))
 	}
 	for _, f := range local {
 		e.path(f.name, f.path, false)
@@ -267,7 +267,7 @@ func (e *export) service(c *link.Client) {
 	if err == nil || e.ctx.Err() != nil {
 		return
 	}
-	e.missing = append(e.missing, fmt.Sprintf("A part of what the service has: %v.", err))
+	e.missing = append(e.missing, fmt.Sprintf("A part of what the service has: %s.", explain(err)))
 	if p, is := errors.AsType[*ipc.Problem](err); is && p.Code == ipc.UnknownCommand { // an older one: what this user may read
 		for _, f := range e.folder("service/logs", dirs.Logs, false) {
 			e.total += f.size
@@ -388,7 +388,7 @@ func readSmall(path string) ([]byte, error) {
 }
 
 func (e *export) miss(name string, err error) {
-	e.missing = append(e.missing, fmt.Sprintf("%s: %v.", name, explain(err)))
+	e.missing = append(e.missing, fmt.Sprintf("%s: %s.", name, explain(err)))
 }
 
 // explain says why a file cannot be had.
@@ -398,6 +398,8 @@ func explain(err error) string {
 		return "this user may not read it; try again with sudo, or while the service runs"
 	case errors.Is(err, ipcsock.ErrNobody):
 		return "the service is not running"
+	case errors.Is(err, os.ErrNotExist):
+		return "there is no such file or folder"
 	}
-	return err.Error()
+	return strings.TrimSuffix(err.Error(), ".")
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"stile/tunnel/ipc/link"
@@ -22,8 +23,8 @@ import (
 // Options say what to export, and where.
 type Options struct {
 	Socket string // of the service; "": link.Socket
-	// Out is the file to write; one that is there is replaced. "": Name in the
-	// folder that the program runs in.
+	// Out is the file to write; one that is there is replaced. A folder gets a file
+	// of the name that Name gives; "" is the one that the program runs in.
 	Out string
 	// Full keeps names of people, hosts and things, and addresses. Secrets are
 	// never kept.
@@ -35,14 +36,14 @@ type Options struct {
 
 // A Result is what became of an export.
 type Result struct {
-	Path  string `json:"path"`
+	Path  string `json:"path"`  // absolute
 	Bytes int64  `json:"bytes"` // of the archive
 	Files int    `json:"files"` // in it
 	// Missing says in sentences what is not in the archive, and why.
 	Missing []string `json:"missing"`
 	// Pseudonyms is how many names and addresses were replaced.
 	Pseudonyms int `json:"pseudonyms"`
-	// Full tells that the disk had no room for all of it.
+	// DiskFull tells that the disk had no room for all of it.
 	DiskFull bool `json:"disk_full"`
 }
 
@@ -73,8 +74,12 @@ func Export(ctx context.Context, o Options, progress func(done, total int64)) (R
 	if o.Socket == "" {
 		o.Socket = link.Socket
 	}
-	if o.Out == "" {
-		o.Out = Name(o.Now())
+	name := Name(o.Now())
+	if info, err := os.Stat(o.Out); o.Out == "" || err == nil && info.IsDir() {
+		o.Out = filepath.Join(o.Out, name)
+	}
+	if path, err := filepath.Abs(o.Out); err == nil {
+		o.Out = path
 	}
 	if o.AppLogs == nil {
 		o.AppLogs = AppLogs()
@@ -82,7 +87,7 @@ func Export(ctx context.Context, o Options, progress func(done, total int64)) (R
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	a, err := create(o.Out)
+	a, err := create(o.Out, strings.TrimSuffix(name, ".zip"))
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrNothing, err)
 	}
@@ -95,9 +100,20 @@ func Export(ctx context.Context, o Options, progress func(done, total int64)) (R
 	if err := a.finish(); err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrNothing, err)
 	}
-	r := Result{Path: o.Out, Bytes: a.size, Files: len(a.entries), Missing: e.missing, Pseudonyms: len(e.given), DiskFull: a.full != nil}
+	r := Result{Path: o.Out, Bytes: a.size, Files: len(a.entries), Missing: append([]string{}, e.missing...), DiskFull: a.full != nil}
+	if !o.Full {
+		r.Pseudonyms = len(e.given)
+	}
 	if a.full != nil {
-		r.Missing = append(r.Missing, fmt.Sprintf("There was no room for all of it (%v): %d files that were left out would have come last. Free some space, or name another disk with --out.", a.full, a.lost))
+		r.Missing = append(r.Missing, fmt.Sprintf("The disk is full (%v): %d files were left out, those that tell least. Free some space and try again, or write it to another disk.", plainly(a.full), a.lost))
 	}
 	return r, nil
+}
+
+// plainly is why a file could not be written, without its name.
+func plainly(err error) error {
+	if at, is := errors.AsType[*os.PathError](err); is {
+		return at.Err
+	}
+	return err
 }

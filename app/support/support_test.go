@@ -297,7 +297,7 @@ func TestServiceIsDown(t *testing.T) {
 		t.Errorf("%q", r.Missing)
 	}
 	root, files := unzip(t, out)
-	if root != "x" || files["app/logs/a.log"] == "" || !strings.Contains(files["missing.txt"], "service") || files["manifest.json"] == "" || !strings.Contains(files["summary.html"], "does not answer") || files["app/logs/dangling.log"] != "" {
+	if !strings.HasPrefix(root, "stile_logs_") || files["app/logs/a.log"] == "" || !strings.Contains(files["missing.txt"], "service") || files["manifest.json"] == "" || !strings.Contains(files["summary.html"], "does not answer") || files["app/logs/dangling.log"] != "" {
 		t.Errorf("%s: %v", root, slices.Sorted(func(yield func(string) bool) {
 			for n := range files {
 				if !yield(n) {
@@ -332,7 +332,7 @@ func TestCancelledExportLeavesNothing(t *testing.T) {
 // TestFullDiskKeepsWhatFits has the disk fail at every place.
 func TestFullDiskKeepsWhatFits(t *testing.T) {
 	write := func(path string, room int64) (*archive, error) {
-		a, err := create(path)
+		a, err := create(path, "root")
 		if err != nil {
 			t.Fatal(err)
 		}
