@@ -33,6 +33,8 @@ type commands struct {
 	Resources resourcesCommand `cmd:"" help:"List what you can reach."`
 	Internet  internetCommand  `cmd:"" help:"Send all other traffic through the tunnel too, or not."`
 	Logs      logsCommand      `cmd:"" help:"See, change, clear and export what is logged."`
+	Connect   connectCommand   `cmd:"" help:"Connect as who you are signed in, if that did not happen by itself."`
+	Settings  settingsCommand  `cmd:"" help:"See and change what the service goes by."`
 	Version   versionCommand   `cmd:"" help:"Show the versions of this program and of the service."`
 
 	Socket string `env:"STILE_SOCKET" default:"${socket}" placeholder:"PATH" hidden:"" help:"Where the service listens."`

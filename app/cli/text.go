@@ -18,6 +18,8 @@ func text(s *ipc.State, now time.Time) string {
 	fmt.Fprintln(&b, headline(s.Session, now))
 	if p := s.Session.Problem; p != nil {
 		fmt.Fprintln(&b, clean(p.Text))
+	} else if s.Session.Phase == ipc.SignedOut && s.Session.Token != "" {
+		fmt.Fprintln(&b, "Connect with: stile connect")
 	} else if s.Session.Phase == ipc.SignedOut {
 		fmt.Fprintln(&b, "Sign in with: stile sign-in")
 	}
@@ -45,6 +47,9 @@ func headline(s ipc.Session, now time.Time) string {
 	}
 	switch s.Phase {
 	case ipc.SignedOut:
+		if s.Token != "" {
+			return "Not connected; signed in" + whom + "."
+		}
 		return "Signed out."
 	case ipc.Connecting:
 		return "Connecting to the portal" + whom + since + "."

@@ -121,8 +121,20 @@ func (l *Log) Dir() string { return l.config.Dir }
 // Filter returns the filter as it was set last.
 func (l *Log) Filter() string { return l.filter.Load().String() }
 
-// SetFilter changes what is logged at once. If d is not zero, the filter of
-// Config comes back after it.
+// SetUsual changes what is logged at once, and what comes back after SetFilter.
+func (l *Log) SetUsual(text string) error {
+	f, err := ParseFilter(text)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.config.Filter = f.String()
+	l.mu.Unlock()
+	return l.SetFilter(text, 0)
+}
+
+// SetFilter changes what is logged at once. If d is not zero, the usual filter,
+// that of Config or of SetUsual, comes back after it.
 func (l *Log) SetFilter(text string, d time.Duration) error {
 	f, err := ParseFilter(text)
 	if err != nil {

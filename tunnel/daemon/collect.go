@@ -38,15 +38,13 @@ func (d *daemon) collect(ctx context.Context, put func(ipc.Part) error) error {
 		return ipc.Problemf(ipc.Busy, "Another export of logs is running. Wait for it.")
 	}
 	defer d.collecting.Unlock()
-	d.mu.Lock()
-	v := d.view
-	d.mu.Unlock()
+	v := d.seen()
 	c := &collection{daemon: d, ctx: ctx, put: put, secret: []byte(v.wish.Token.Reveal())}
 	files := d.logFiles()
 	for _, f := range files {
 		c.left += f.size
 	}
-	if err := c.small("service/settings.json", d.settings(v)); err != nil {
+	if err := c.small("service/settings.json", d.describeSettings(v)); err != nil {
 		return err
 	}
 	var stacks bytes.Buffer
@@ -64,11 +62,13 @@ func (d *daemon) collect(ctx context.Context, put func(ipc.Part) error) error {
 }
 
 // settings is what the service runs with, without secrets.
-func (d *daemon) settings(v view) []byte {
+func (d *daemon) describeSettings(v view) []byte {
+	s := d.settings(v.wish, v.policy)
 	text, err := json.MarshalIndent(struct {
 		Version     string          `json:"version"`
 		Portal      string          `json:"portal"`
 		AuthURL     string          `json:"auth_url"`
+		Settings    ipc.Settings    `json:"settings"` // in effect
 		TokenSource ipc.TokenSource `json:"token_source"`
 		Account     string          `json:"account"`
 		Actor       string          `json:"actor"`
@@ -82,11 +82,11 @@ func (d *daemon) settings(v view) []byte {
 		StateDir    string          `json:"state_dir"`
 		Socket      string          `json:"socket"`
 	}{
-		d.Version, d.Portal.URL, d.AuthURL, v.wish.Source, v.wish.Account, v.wish.Actor, d.Portal.Name, d.Portal.ExternalID, d.Portal.UserAgent,
+		d.Version, s.APIURL, s.AuthURL, s, v.wish.Source, v.wish.Account, v.wish.Actor, d.Portal.Name, d.Portal.ExternalID, d.Portal.UserAgent,
 		d.Portal.CAFile, string(d.DNS), v.wish.Internet, d.Portal.MaxPartition.String(), d.StateDir, d.Socket,
 	}, "", "  ")
 	if err != nil {
-		panic(err) // strings and a bool
+		panic(err) // strings and truth values
 	}
 	return append(text, '\n')
 }

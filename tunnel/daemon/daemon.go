@@ -12,6 +12,10 @@
 //	any        → SignedOut   the portal refused a signed-in user's token
 //	any        → Connecting  the session failed; it is tried again after a while
 //
+// A token is not used, and the service stays SignedOut, if it was told not to
+// connect when it starts, or if the settings name another portal than the
+// token is of.
+//
 // A session belongs to the service: whoever watches or commands it may leave.
 package daemon
 
@@ -39,8 +43,14 @@ import (
 
 // Config is what the service runs with.
 type Config struct {
-	Portal  dial.Config // without Token, Lookup and Dial
-	AuthURL string      // where users sign in; "": at the portal
+	Portal dial.Config // without Token, Lookup and Dial
+	// Portal.URL, AuthURL (where users sign in) and LogFilter are the
+	// administrator's; "" leaves it to the policy and to users.
+	AuthURL, LogFilter string
+	// Policy reads what the administrators of a fleet have set (spec
+	// desktop-client.md 14), by their names. What it returns with an error counts.
+	// nil: nothing.
+	Policy func() (map[string]any, error)
 	// Token is an administrator's, from Source; "" leaves it to users to sign
 	// in.
 	Token       wire.Secret
@@ -53,14 +63,16 @@ type Config struct {
 	// Ready is called once, when the tunnel interface and DNS stand.
 	Ready func()
 	Log   *slog.Logger
-	Logs  Logs // nil: there are no files
+	Logs  Logs // nil: neither files nor a filter
 }
 
-// Logs are the service's log files, as the daemon needs them.
+// Logs are the service's logs, as the daemon needs them.
 type Logs interface {
-	Dir() string
+	Dir() string // "": there are no files
 	Filter() string
 	SetFilter(filter string, d time.Duration) error
+	// SetUsual sets the filter that comes back after another one.
+	SetUsual(filter string) error
 	Clear() error
 }
 
@@ -76,8 +88,10 @@ type daemon struct {
 	Config
 	server   *link.Server
 	commands chan command
-	begin    func(context.Context, wish) (*session, error) // start, but for tests
+	begin    func(ctx context.Context, w wish, portal string) (*session, error) // start, but for tests
 	ready    sync.Once
+	filter   string   // the usual log filter, as it was set last; the owner's
+	unusable []string // what was last said of the policy; the owner's
 
 	collecting sync.Mutex // held while an export is made
 
@@ -88,6 +102,7 @@ type daemon struct {
 // A view is what watchers may know, in the owner's words.
 type view struct {
 	wish     wish
+	policy   choice
 	phase    ipc.Phase
 	since    time.Time
 	problem  *ipc.Problem
@@ -129,8 +144,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := Repair(c.Log); err != nil {
 		return fmt.Errorf("repair after an earlier run: %w", err)
 	}
-	wish := c.loadWish()
-	d := newDaemon(c, wish)
+	d := newDaemon(c, c.loadWish())
 	d.begin = d.start
 	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
@@ -143,7 +157,7 @@ func Run(ctx context.Context, c Config) error {
 			}
 		})
 	}
-	return d.own(ctx, wish)
+	return d.own(ctx)
 }
 
 func explainSocket(err error) error {
@@ -155,31 +169,47 @@ func explainSocket(err error) error {
 
 func newDaemon(c Config, w wish) *daemon {
 	d := &daemon{Config: c, commands: make(chan command)}
-	d.view = view{wish: w, phase: ipc.SignedOut, since: time.Now()}
+	policy := d.readPolicy()
+	s := d.settings(w, policy)
+	d.logAs(s)
+	w.Paused = !*s.ConnectOnStart && w.Source == ipc.TokenFromSignIn
+	d.view = view{wish: w, policy: policy, phase: ipc.SignedOut, since: time.Now()}
 	d.server = link.New(link.Config{Service: d, Version: c.Version, Seated: new(seat.Keeper).Has, Log: c.Log})
 	return d
 }
 
 // own is the owner: it makes the wish fact.
-func (d *daemon) own(ctx context.Context, w wish) error {
+func (d *daemon) own(ctx context.Context) error {
+	w := d.seen().wish
 	var s *session
 	retry, pause := time.NewTimer(0), firstPause
 	defer retry.Stop()
 	waiting := false // for retry
-	if w.Token == "" {
+	var policy <-chan time.Time
+	if d.Policy != nil {
+		tick := time.NewTicker(policyPoll)
+		defer tick.Stop()
+		policy = tick.C
+	}
+	switch {
+	case w.Token == "":
 		d.Log.Info("nobody is signed in", "next", "run: stile sign-in")
+	case w.Paused:
+		d.Log.Info("not connecting by itself: the settings say so", "next", "run: stile connect")
 	}
 	for {
-		if s == nil && w.Token != "" && !waiting && ctx.Err() == nil {
+		settings := d.settings(w, d.seen().policy)
+		if blocked, _ := w.obstacle(settings); !blocked && s == nil && !waiting && ctx.Err() == nil {
 			var err error
-			if s, err = d.begin(ctx, w); err != nil {
+			if s, err = d.begin(ctx, w, settings.APIURL); err != nil {
 				return err // configured wrongly: trying again cannot help
 			}
 			d.show(func(v *view) { v.session, v.since = s, time.Now() })
 			d.enter(ipc.Connecting, nil)
 		}
-		if s != nil && (ctx.Err() != nil || s.wish.Token != w.Token) {
+		if s != nil && !s.told && (ctx.Err() != nil || s.wish.Token != w.Token || d.misled(s, settings)) {
 			d.enter(ipc.Ending, nil)
+			s.told = true
 			s.cancel()
 		}
 		if s == nil && ctx.Err() != nil {
@@ -203,11 +233,13 @@ func (d *daemon) own(ctx context.Context, w wish) error {
 				if next.Token != w.Token {
 					waiting, pause = false, firstPause
 				}
-				if _, again := c.what.(ipc.Retry); again {
+				switch c.what.(type) {
+				case ipc.Retry, ipc.Connect, ipc.ApplySettings:
 					waiting = false
 				}
 				w = next
 				d.show(func(v *view) { v.wish = w })
+				d.logAs(d.settings(w, d.seen().policy))
 			}
 			c.answer <- err
 		case e := <-events:
@@ -215,10 +247,12 @@ func (d *daemon) own(ctx context.Context, w wish) error {
 				pause = firstPause
 			}
 			d.happened(e)
+		case <-policy:
+			d.notePolicy(w)
 		case <-retry.C:
 			waiting = false
 		case err := <-ended:
-			told := ctx.Err() != nil || s.wish.Token != w.Token
+			told := s.told || ctx.Err() != nil
 			s = nil
 			d.show(func(v *view) { v.session = nil })
 			switch {
@@ -234,7 +268,7 @@ func (d *daemon) own(ctx context.Context, w wish) error {
 				if err := d.deleteSignIn(); err != nil {
 					d.Log.Error("the refused token stays on disk", "error", err)
 				}
-				w.Token, w.Source, w.Account, w.Actor, w.Holder = "", "", "", "", 0
+				w = w.signedOut()
 				d.show(func(v *view) { v.wish = w })
 				d.enter(ipc.SignedOut, ipc.Problemf(ipc.TokenRejected, "The portal ended this sign-in: it has expired or was revoked. Sign in again."))
 			default:
@@ -245,6 +279,12 @@ func (d *daemon) own(ctx context.Context, w wish) error {
 			}
 		}
 	}
+}
+
+// misled reports whether a session knocks at a portal that the settings do not
+// name any more. One that was let in goes on: nobody is signed out by a setting.
+func (d *daemon) misled(s *session, settings ipc.Settings) bool {
+	return d.seen().phase == ipc.Connecting && s.portal != settings.APIURL
 }
 
 // trouble puts the end of a session that is tried again into words. Only a
@@ -275,18 +315,19 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		if w.Source.Managed() {
 			return w, managed
 		}
-		if d.Portal.URL == "" {
-			return w, ipc.Problemf(ipc.PortalUnknown, "The service does not know its portal. Start it with STILE_API_URL=wss://HOST.")
+		portal := d.settings(w, d.seen().policy).APIURL
+		if _, why := w.signedOut().obstacle(ipc.Settings{APIURL: portal}); why != nil {
+			return w, why
 		}
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(c.Token.Reveal()), ipc.TokenFromSignIn, c.AccountSlug, c.Actor
-		w.Holder = from.UID
+		w.Holder, w.Portal, w.Paused = from.UID, portal, false
 		d.Log.Info("signing in", "account", c.AccountSlug)
 		return w, d.saveSignIn(w)
 	case ipc.SignOut:
 		if w.Source.Managed() {
 			return w, managed
 		}
-		w.Token, w.Source, w.Account, w.Actor, w.Holder = "", "", "", "", 0
+		w = w.signedOut()
 		d.Log.Info("signing out")
 		return w, d.deleteSignIn()
 	case ipc.SetInternet:
@@ -300,6 +341,19 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		return w, nil
 	case ipc.SetLogFilter, ipc.ClearLogs:
 		return w, d.actOnLogs(c)
+	case ipc.ApplySettings:
+		return d.apply(w, c)
+	case ipc.SetConnectOnStart:
+		return d.setConnectOnStart(w, c.On)
+	case ipc.Connect:
+		if w.Token == "" {
+			return w, ipc.Problemf(ipc.TokenRejected, "You are signed out. Sign in with: stile sign-in")
+		}
+		if _, why := w.obstacle(d.settings(w, d.seen().policy)); why != nil {
+			return w, why
+		}
+		w.Paused = false
+		return w, nil
 	case ipc.Retry:
 		if s != nil {
 			s.retry()
@@ -311,7 +365,7 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 
 // actOnLogs changes what is logged, or deletes what was.
 func (d *daemon) actOnLogs(c ipc.Command) error {
-	if d.Logs == nil {
+	if _, clear := c.(ipc.ClearLogs); d.Logs == nil || clear && d.Logs.Dir() == "" {
 		return ipc.Problemf(ipc.NoLogs, "The service writes no log files: it could not, or was told so. Its log is shown by: journalctl -u stiled")
 	}
 	switch c := c.(type) {
@@ -331,9 +385,7 @@ func (d *daemon) actOnLogs(c ipc.Command) error {
 
 // happened takes a session's step into account.
 func (d *daemon) happened(e event) {
-	d.mu.Lock()
-	phase := d.view.phase
-	d.mu.Unlock()
+	phase := d.seen().phase
 	switch {
 	case phase == ipc.Ending:
 	case e.portal && e.up && phase == ipc.Connecting:

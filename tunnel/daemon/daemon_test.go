@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -298,18 +299,21 @@ func (f *fake) Inspect(look func(core.Role, time.Time)) { look(f.role, time.Now(
 // how it ended.
 func run(t *testing.T, c Config, w wish, script func(h *house)) (result error) {
 	t.Helper()
-	c.StateDir, c.Log, c.Portal.URL = t.TempDir(), quiet, "wss://portal.example"
+	c.StateDir, c.Log = cmp.Or(c.StateDir, t.TempDir()), quiet
+	if c.Portal.URL == "" && w.APIURL == "" && c.Policy == nil {
+		c.Portal.URL = "wss://portal.example"
+	}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		h := &house{daemon: newDaemon(c, w), t: t, stop: cancel, engine: &fake{}}
-		h.begin = func(_ context.Context, w wish) (*session, error) {
+		h.begin = func(_ context.Context, w wish, portal string) (*session, error) {
 			return &session{
-				daemon: h.daemon, wish: w, engine: h.engine, retry: func() {}, why: func() error { return h.away }, cancel: func() {},
+				daemon: h.daemon, wish: w, portal: portal, engine: h.engine, retry: func() {}, why: func() error { return h.away }, cancel: func() {},
 				events: make(chan event), ended: make(chan error, 1),
 			}, nil
 		}
 		ended := make(chan error, 1)
-		go func() { ended <- h.own(ctx, w) }()
+		go func() { ended <- h.own(ctx) }()
 		synctest.Wait()
 		script(h)
 		cancel()

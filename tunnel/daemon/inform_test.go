@@ -70,6 +70,8 @@ type fakeLogs struct {
 func (f fakeLogs) Dir() string    { return f.dir }
 func (f fakeLogs) Filter() string { return "info" }
 
+func (f fakeLogs) SetUsual(string) error { return nil }
+
 func TestCollectHandsOverFilesWithoutTheToken(t *testing.T) {
 	dir := t.TempDir()
 	const token = "n0nce.fragment-of-a-token"

@@ -24,6 +24,7 @@ import (
 	"stile/tunnel/client"
 	"stile/tunnel/core"
 	"stile/tunnel/engine"
+	"stile/tunnel/ipc"
 	"stile/tunnel/phoenix/dial"
 	"stile/tunnel/policy"
 	"stile/tunnel/upstream"
@@ -41,6 +42,8 @@ const (
 type session struct {
 	*daemon
 	wish   wish         // what it was started for
+	portal string       // its address
+	told   bool         // to end; the owner's
 	engine runner       // *engine.Engine
 	retry  func()       // tries the portal again at once
 	why    func() error // the portal is away; nil: unknown
@@ -105,8 +108,8 @@ func (p *portal) retry() {
 }
 
 // start begins a session for a wish. The error is for whoever configured us.
-func (d *daemon) start(ctx context.Context, w wish) (*session, error) {
-	s := &session{daemon: d, wish: w, events: make(chan event), ended: make(chan error, 1)}
+func (d *daemon) start(ctx context.Context, w wish, address string) (*session, error) {
+	s := &session{daemon: d, wish: w, portal: address, events: make(chan event), ended: make(chan error, 1)}
 	var err error
 	if s.dns, err = dnsctl.New(d.DNS, d.Log); err != nil {
 		return nil, fmt.Errorf("control DNS: %w", err)
@@ -115,6 +118,7 @@ func (d *daemon) start(ctx context.Context, w wish) (*session, error) {
 	ctx, s.cancel = context.WithCancel(ctx)
 	resolver := &upstream.Resolver{Servers: s.servers, Hosts: dirs.Hosts, Dialer: net.Dialer{Control: sock.Control}}
 	c := d.Portal
+	c.URL, c.AllowPlain = address, c.AllowPlain || ipc.IsLoopback(address)
 	c.Token, c.Lookup, c.Dial = w.Token, resolver.Host, resolver.Dialer.DialContext
 	channel, err := dial.New(c)
 	if err != nil {

@@ -16,30 +16,36 @@ const silence = 5 * time.Second
 
 // State implements link.Service.
 func (d *daemon) State() ipc.State {
-	d.mu.Lock()
-	v := d.view
-	d.mu.Unlock()
+	v := d.seen()
+	settings := d.settings(v.wish, v.policy)
 	s := ipc.State{
 		Version: d.Version,
 		Session: ipc.Session{
 			Phase: v.phase, Since: v.since, Problem: v.problem, Token: v.wish.Source,
-			Account: v.wish.Account, Actor: v.wish.Actor, Holder: userName(v.wish.Holder), Portal: d.Portal.URL, AuthURL: d.AuthURL,
+			Account: v.wish.Account, Actor: v.wish.Actor, Holder: userName(v.wish.Holder), Portal: settings.APIURL, AuthURL: settings.AuthURL,
 		},
+		Settings: settings,
 		Internet: ipc.Internet{On: v.wish.Internet},
 		DNS:      ipc.DNS{Mode: string(d.DNS), Upstream: v.upstream},
 	}
 	if d.Logs != nil {
 		s.Logs = ipc.Logs{Dir: d.Logs.Dir(), Filter: d.Logs.Filter()}
 	}
+	if v.session != nil && !samePortal(v.session.portal, settings.APIURL) {
+		s.Session.Portal = v.session.portal
+		if s.Session.AuthURL == "" { // the next sign-in is at another portal
+			s.Session.AuthURL = forPeople(settings.APIURL)
+		}
+	}
 	// The wish counts at once, also before the owner has come to it.
+	blocked, why := v.wish.obstacle(settings)
 	switch {
 	case v.session != nil && v.session.wish.Token != v.wish.Token:
 		s.Session.Phase = ipc.Ending
-	case v.session == nil && v.wish.Token != "" && v.phase == ipc.SignedOut:
+	case v.session == nil && blocked && why != nil:
+		s.Session.Phase, s.Session.Problem = ipc.SignedOut, why
+	case v.session == nil && !blocked && v.phase == ipc.SignedOut:
 		s.Session.Phase = ipc.Connecting
-	}
-	if d.Portal.URL == "" && s.Session.Problem == nil {
-		s.Session.Problem = ipc.Problemf(ipc.PortalUnknown, "The service does not know its portal. Start it with STILE_API_URL=wss://HOST.")
 	}
 	if v.session == nil {
 		return s
@@ -56,10 +62,10 @@ func (d *daemon) State() ipc.State {
 // away tells why the portal is, once that is known or it has been silent for long.
 func (d *daemon) away(v view) *ipc.Problem {
 	if err := v.session.why(); err != nil {
-		return ipc.Problemf(ipc.PortalUnreachable, "The portal %s cannot be reached: %.300v. Check the network; it is tried again by itself.", d.Portal.URL, err)
+		return ipc.Problemf(ipc.PortalUnreachable, "The portal %s cannot be reached: %.300v. Check the network; it is tried again by itself.", v.session.portal, err)
 	}
 	if time.Since(v.since) > silence {
-		return ipc.Problemf(ipc.PortalUnreachable, "The portal %s does not answer. Check the network; it is tried again by itself.", d.Portal.URL)
+		return ipc.Problemf(ipc.PortalUnreachable, "The portal %s does not answer. Check the network; it is tried again by itself.", v.session.portal)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"stile/platform/dirs"
+	"stile/platform/logs"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
 	"stile/tunnel/wire"
@@ -30,18 +31,25 @@ type wish struct {
 	Source         ipc.TokenSource
 	Account, Actor string
 	Holder         uint32 // user ID of who signed in; 0: the administrator, or not known
+	Portal         string // address of the portal that a sign-in is for; "": not known
+	Paused         bool   // the token is not used before somebody says so; not kept
 	Internet       bool
+
+	// What users chose; "" is the default.
+	APIURL, AuthURL, LogFilter string
+	Manual                     bool // do not connect when the service starts
+}
+
+// signedOut is the wish without a token.
+func (w wish) signedOut() wish {
+	w.Token, w.Source, w.Account, w.Actor, w.Holder, w.Portal, w.Paused = "", "", "", "", 0, "", false
+	return w
 }
 
 // heldAgainst refuses what would take the session of one user of this machine
 // out of their hands. Administrators may do that.
 func (w wish) heldAgainst(from link.Caller, c ipc.Command) error {
-	switch c.(type) {
-	case ipc.SignIn, ipc.SignOut, ipc.SetInternet:
-	default:
-		return nil
-	}
-	if w.Token == "" || w.Holder == 0 || from.UID == 0 || from.UID == w.Holder {
+	if !controls(c) || w.Token == "" || w.Holder == 0 || from.UID == 0 || from.UID == w.Holder {
 		return nil
 	}
 	return ipc.Problemf(ipc.HeldByOther, "%s is signed in to Stile on this machine. Let them sign out first, or use: sudo stile sign-out", userName(w.Holder))
@@ -66,12 +74,24 @@ type signedIn struct {
 	Account string `json:"account,omitempty"`
 	Actor   string `json:"actor,omitempty"`
 	UserID  uint32 `json:"user_id,omitempty"` // who signed in; 0: the administrator
+	Portal  string `json:"portal,omitempty"`  // address of the portal that gave the token
 }
 
 // settings is the file of what users chose.
 type settings struct {
-	Version  int  `json:"version"`
-	Internet bool `json:"internet"`
+	Version        int    `json:"version"`
+	Internet       bool   `json:"internet"`
+	APIURL         string `json:"api_url,omitempty"`
+	AuthURL        string `json:"auth_url,omitempty"`
+	LogFilter      string `json:"log_filter,omitempty"`
+	ConnectOnStart *bool  `json:"connect_on_start,omitempty"`
+}
+
+// usable reports whether this version can have written s.
+func (s settings) usable() bool {
+	_, err := logs.ParseFilter(s.LogFilter)
+	return s.Version == 1 && err == nil &&
+		(s.APIURL == "" || ipc.CheckAPIURL(s.APIURL) == nil) && (s.AuthURL == "" || ipc.CheckAuthURL(s.AuthURL) == nil)
 }
 
 // loadWish reads what users wished in earlier runs. A token from environment or
@@ -79,8 +99,10 @@ type settings struct {
 func (c *Config) loadWish() wish {
 	w := wish{Token: c.Token, Source: c.TokenSource}
 	var s settings
-	loadJSON(filepath.Join(c.StateDir, settingsFile), &s, func() bool { return s.Version == 1 }, c.Log)
+	loadJSON(filepath.Join(c.StateDir, settingsFile), &s, func() bool { return s.usable() }, c.Log)
 	w.Internet = s.Internet || c.Internet
+	w.APIURL, w.AuthURL, w.LogFilter = s.APIURL, s.AuthURL, s.LogFilter
+	w.Manual = s.ConnectOnStart != nil && !*s.ConnectOnStart
 	if w.Token != "" {
 		return w
 	}
@@ -92,13 +114,13 @@ func (c *Config) loadWish() wish {
 	loadJSON(filepath.Join(c.StateDir, signInFile), &in, usable, c.Log)
 	if in.Token != "" {
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(in.Token), ipc.TokenFromSignIn, in.Account, in.Actor
-		w.Holder = in.UserID
+		w.Holder, w.Portal = in.UserID, in.Portal
 	}
 	return w
 }
 
 func (c *Config) saveSignIn(w wish) error {
-	return saveJSON(filepath.Join(c.StateDir, signInFile), signedIn{1, w.Token.Reveal(), w.Account, w.Actor, w.Holder})
+	return saveJSON(filepath.Join(c.StateDir, signInFile), signedIn{1, w.Token.Reveal(), w.Account, w.Actor, w.Holder, w.Portal})
 }
 
 func (c *Config) deleteSignIn() error {
@@ -109,7 +131,8 @@ func (c *Config) deleteSignIn() error {
 }
 
 func (c *Config) saveSettings(w wish) error {
-	return saveJSON(filepath.Join(c.StateDir, settingsFile), settings{1, w.Internet})
+	s := settings{Version: 1, Internet: w.Internet, APIURL: w.APIURL, AuthURL: w.AuthURL, LogFilter: w.LogFilter, ConnectOnStart: w.chosen().ConnectOnStart}
+	return saveJSON(filepath.Join(c.StateDir, settingsFile), s)
 }
 
 // loadJSON reads a file of ours. One that is not is kept aside, so that the

@@ -42,7 +42,7 @@ func TestOneSentence(t *testing.T) {
 		// The command line.
 		{"client: unknown option", nil, typed("stiled --api-ulr wss://portal.test"), misused, []string{"unknown flag --api-ulr", "see stiled --help"}},
 		{"client: a word too much", nil, typed(client + " start"), misused, []string{"unexpected argument start"}},
-		{"client: no portal", nil, typed("stiled").with(token), misused, []string{"which portal? Set --api-url or STILE_API_URL"}},
+		{"client: no portal", nil, typed("stiled").with(token), failed, []string{"which portal? Set --api-url or STILE_API_URL"}},
 		{"client: no such log level", nil, typed(client).with(token, "STILE_LOG_LEVEL=loud"), misused, []string{"--log-level", "is no log filter"}},
 		{"client: no such DNS control", nil, typed(client + " --dns-control magic").with(token), misused, []string{"use auto, etc-resolv-conf or disabled"}},
 		{"client: no duration", nil, typed(client + " --max-partition-time soon").with(token), misused, []string{"use forms like 90s"}},

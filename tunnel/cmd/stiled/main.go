@@ -21,6 +21,7 @@ import (
 	"stile/platform/keystore"
 	"stile/platform/logs"
 	"stile/platform/machine"
+	"stile/platform/managed"
 	"stile/platform/service"
 	"stile/tunnel/daemon"
 	"stile/tunnel/ipc"
@@ -30,9 +31,9 @@ import (
 )
 
 type options struct {
-	APIURL    string           `name:"api-url" env:"STILE_API_URL,FIREZONE_API_URL" help:"The portal: wss://HOST[:PORT]. ws:// is taken from the environment only." placeholder:"URL"`
+	APIURL    string           `name:"api-url" env:"STILE_API_URL,FIREZONE_API_URL" help:"The portal: wss://HOST[:PORT] (default: what policy or users chose). ws:// is taken from the environment only." placeholder:"URL"`
 	TokenPath string           `env:"STILE_TOKEN_PATH,FIREZONE_TOKEN_PATH" default:"${token}" help:"File that holds the token (root only, mode 0600). STILE_TOKEN wins over it."`
-	AuthURL   string           `name:"auth-url" env:"STILE_AUTH_URL" help:"Where users sign in (default: at the portal)." placeholder:"URL"`
+	AuthURL   string           `name:"auth-url" env:"STILE_AUTH_URL" help:"Where users sign in (default: what policy or users chose, or at the portal)." placeholder:"URL"`
 	Socket    string           `env:"STILE_SOCKET" default:"${socket}" help:"Local socket for the programs of users." placeholder:"PATH"`
 	CAFile    string           `name:"ca-file" env:"STILE_CA_FILE,FIREZONE_CA_FILE" help:"Certificates to trust besides the system's."`
 	Name      string           `env:"STILE_NAME,FIREZONE_NAME" help:"Name of this device in the portal (default: its host name)."`
@@ -41,7 +42,7 @@ type options struct {
 	DNS       string           `name:"dns-control" env:"STILE_DNS_CONTROL,FIREZONE_DNS_CONTROL" default:"auto" help:"How the system is told to ask us for names: auto, etc-resolv-conf or disabled."`
 	Internet  bool             `name:"activate-internet-resource" env:"STILE_ACTIVATE_INTERNET_RESOURCE,FIREZONE_ACTIVATE_INTERNET_RESOURCE" help:"Send all traffic through the Internet resource, if there is one."`
 	Partition string           `name:"max-partition-time" env:"STILE_MAX_PARTITION_TIME,MAX_PARTITION_TIME" help:"Give up after so long without the portal, such as 24h or 30d (default: never)."`
-	LogLevel  string           `env:"STILE_LOG_LEVEL,RUST_LOG" default:"info" help:"What to log: debug, info, warn, error, or for one part only, such as info,tunnel/phoenix=debug."`
+	LogLevel  string           `env:"STILE_LOG_LEVEL,RUST_LOG" help:"What to log: debug, info, warn, error, or for one part only, such as info,tunnel/phoenix=debug (default: what policy or users chose, or info)."`
 	LogDir    string           `env:"STILE_LOG_DIR,LOG_DIR" default:"${logs}" help:"Folder for log files; none for none."`
 	LogFormat string           `env:"STILE_LOG_FORMAT" enum:"text,json" default:"text" help:"How to log to the terminal: text or json."`
 	Check     bool             `help:"Check the configuration and exit."`
@@ -52,7 +53,7 @@ type options struct {
 func main() {
 	var o options
 	cmdline.Parse(&o, kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State, "logs": dirs.Logs, "socket": link.Socket},
-		kong.Description("Reach private resources by name. Runs as root: it makes a network interface, and answers DNS while it runs."))
+		kong.Description("Reach private resources by name. Runs as root: it makes a network interface, and answers DNS while it runs. What is set here, or in the policy of the administrators ("+managed.Place+"), users cannot change."))
 	cmdline.Exit("stiled", run(o))
 }
 
@@ -66,6 +67,14 @@ func (o *options) Validate() error {
 	}
 	if _, err := logs.ParseFilter(o.LogLevel); err != nil {
 		return fmt.Errorf("--log-level: %w", err)
+	}
+	if o.AuthURL != "" {
+		if err := ipc.CheckAuthURL(o.AuthURL); err != nil {
+			return fmt.Errorf("--auth-url: %w", err)
+		}
+	}
+	if o.APIURL == "" {
+		return nil // policy or users may know
 	}
 	return dial.CheckURL(o.APIURL, o.plainAllowed())
 }
@@ -87,10 +96,7 @@ func run(o options) (err error) {
 	if err := files.KeepCrashes(); err != nil {
 		log.Warn("a crash will not be in the log", "err", err)
 	}
-	config.Log, config.Portal.Log = log, log
-	if files.Dir() != "" {
-		config.Logs = files
-	}
+	config.Log, config.Portal.Log, config.Logs = log, log, files
 	defer func() {
 		if err != nil {
 			log.Error("stiled ends", "err", err) // the files must have it, too
@@ -152,12 +158,19 @@ func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
 		return c, fmt.Errorf("--max-partition-time: %w", err)
 	}
 	us := machine.Describe()
-	c.StateDir, c.Socket, c.Internet, c.AuthURL, c.Log, c.Version = o.State, o.Socket, o.Internet, o.AuthURL, log, stamp.String()
+	c.StateDir, c.Socket, c.Internet, c.AuthURL, c.LogFilter, c.Log, c.Version = o.State, o.Socket, o.Internet, o.AuthURL, o.LogLevel, log, stamp.String()
+	c.Policy = managed.Read
 	c.Token = wire.Secret(token)
 	c.Portal.URL, c.Portal.AllowPlain, c.Portal.CAFile = o.APIURL, o.plainAllowed(), o.CAFile
 	c.Portal.Kind, c.Portal.Name, c.Portal.Log = dial.Client, o.Name, log
 	c.Portal.ExternalID = wire.ExternalID(strings.TrimSpace(o.ID))
 	c.Portal.UserAgent = wire.UserAgent(wire.HeadlessClient, stamp.Version, us.Name, us.Version, us.Arch, us.Kernel)
+	if err := c.CheckPortal(); err != nil {
+		return c, err
+	}
+	if c.Portal.URL == "" {
+		return c, nil
+	}
 	_, err = dial.New(c.Portal) // says what is wrong with the CA file, before anything is changed
 	return c, err
 }
