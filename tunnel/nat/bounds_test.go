@@ -214,3 +214,51 @@ func FuzzN50AnyPacket(f *testing.F) {
 		}
 	})
 }
+
+// After everything is over, nothing is left, of whatever kind it was: closed,
+// failed, evicted, revived, renumbered, told of.
+func TestN48NothingIsLeft(t *testing.T) {
+	w := newWorld(t)
+	w.Table = New(Config{Rand: w.rng, MaxSessions: 200, Flows: true}, epoch)
+	for n := range 2000 {
+		w.at(time.Duration(n) * 100 * time.Millisecond)
+		if n%97 == 0 {
+			w.announce([]string{"foo", "bar"}[n%2], foo, addrA, addrB, addrD)
+		}
+		port, p := uint16(1024+n%300), p4(foo, n%4)
+		for _, b := range [][]byte{tcp(client4, p, port, 443, []packet.TCPFlags{syn, syn, ack, fin | ack, rst | ack}[n%5]), udp(client6, p6(foo, n%4), port, 53), echo(client4, addrC, port, true), ip(client4, addrC, 47, nil)} {
+			q := parse(t, b)
+			if w.Out(q, w.now) != Forward {
+				continue
+			}
+			w.MatchError(parse(t, icmpError(q.Dst(), q.Src(), 3, q.Bytes())), w.now)
+			reply := q
+			switch {
+			case q.Proto() == packet.TCP:
+				reply = parse(t, tcp(q.Dst(), q.Src(), q.DstPort(), q.SrcPort(), []packet.TCPFlags{syn | ack, ack, fin | ack, rst}[n%4]))
+			case q.Proto() == packet.UDP:
+				reply = parse(t, udp(q.Dst(), q.Src(), q.DstPort(), q.SrcPort()))
+			}
+			if s := w.Match(reply, w.now); s != nil && n%3 > 0 {
+				w.In(s, reply, w.now)
+			}
+		}
+		w.Events(nil)
+	}
+	for range 2 { // SYNs that nobody answers
+		w.out(tcp(client4, p4(foo, 0), 9, 443, syn), Forward)
+	}
+	if w.Len() == 0 || len(w.past.order) == 0 || len(w.awaited) == 0 {
+		t.Fatalf("%d sessions, %d former ones, %d that may fail: too tame", w.Len(), len(w.past.order), len(w.awaited))
+	}
+	for end := w.now.Add(tcpOpen + bindingGC + 5*time.Minute); w.now.Before(end); w.now = w.now.Add(10 * time.Second) {
+		w.Sweep(nobody, all, w.now)
+		w.Events(nil)
+		w.Woken(nil)
+	}
+	if w.Len()+len(w.inside.entries)+len(w.outside.entries)+len(w.rows.chunks)+len(w.bindings)+len(w.bound)+len(w.unbound)+
+		len(w.past.order)+len(w.past.inside)+len(w.past.outside)+len(w.awaited)+len(w.woken)+len(w.events) > 0 ||
+		w.opening.front != 0 || w.LostEvents() > 0 {
+		t.Errorf("left: %+v", w.Table)
+	}
+}

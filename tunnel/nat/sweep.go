@@ -2,6 +2,7 @@ package nat
 
 import (
 	"math"
+	"net/netip"
 	"time"
 
 	"stile/tunnel/id"
@@ -30,6 +31,9 @@ func (t *Table) Sweep(authorized func(id.Resource) bool, limit int, now time.Tim
 	t.collectAt = at + instant(collectEvery)
 	for _, b := range t.bindings {
 		t.collect(b, authorized, at)
+	}
+	if len(t.bindings) == 0 {
+		t.bindings, t.bound, t.unbound = make(map[netip.Addr]*binding), nil, nil
 	}
 	return freed
 }
