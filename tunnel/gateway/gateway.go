@@ -81,6 +81,7 @@ type Core struct {
 	clients map[id.Client]*client
 	byAddr  map[netip.Addr]*client // by tunnel address
 	lookups lookups
+	answers histogram // first answers of resources
 	flows   flows
 
 	due      time.Time // when housekeep has something to do; zero: never
@@ -115,7 +116,8 @@ func build(c Config, p paths, now time.Time) *Core {
 		now:     now,
 		clients: make(map[id.Client]*client),
 		byAddr:  make(map[netip.Addr]*client),
-		lookups: lookups{by: make(map[uint64]*lookup)},
+		lookups: lookups{by: make(map[uint64]*lookup), record: record{took: histogram{bounds: lookupBounds}}},
+		answers: histogram{bounds: answerBounds},
 		flows:   flows{on: c.Flows},
 		kept:    now,
 	}

@@ -15,12 +15,32 @@ var lookupBounds = []time.Duration{
 	250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second,
 }
 
+// answerBounds are the same of the time that a resource takes for the first
+// packet of a session: through the site's network, and until somebody answers.
+var answerBounds = []time.Duration{
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 3 * time.Second,
+}
+
+// A histogram counts durations.
+type histogram struct {
+	bounds []time.Duration // upper ends, included
+	counts [12]uint64      // one more: the last took longer than any
+	sum    time.Duration
+}
+
+func (h *histogram) add(took time.Duration) {
+	at, _ := slices.BinarySearch(h.bounds, took)
+	h.counts[at]++
+	h.sum += took
+}
+
+func (h *histogram) view() Histogram { return Histogram{h.bounds, slices.Clone(h.counts[:]), h.sum} }
+
 // A record is what became of resolutions.
 type record struct {
 	addresses, empty, failed uint64
-
-	counts [12]uint64 // by lookupBounds; the last took longer than any
-	sum    time.Duration
+	took                     histogram
 }
 
 // add notes the result of a resolution. One of which only one family failed has
@@ -34,9 +54,7 @@ func (r *record) add(l core.Looked, took time.Duration) {
 	default:
 		r.failed++
 	}
-	at, _ := slices.BinarySearch(lookupBounds, took)
-	r.counts[at]++
-	r.sum += took
+	r.took.add(took)
 }
 
 // view tells of the resolutions; those that wait are missing.
@@ -44,6 +62,6 @@ func (l *lookups) view() Resolutions {
 	r := &l.record
 	return Resolutions{
 		Running: len(l.by), Addresses: r.addresses, Empty: r.empty, Failed: r.failed,
-		Took: Histogram{lookupBounds, slices.Clone(r.counts[:]), r.sum},
+		Took: r.took.view(),
 	}
 }

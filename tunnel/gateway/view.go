@@ -47,6 +47,7 @@ type Summary struct {
 	Events      map[string]uint64 `json:"events"`
 	Resolutions Resolutions       `json:"resolutions"`
 	Relays      []Relay           `json:"relays"`
+	Answers     Histogram         `json:"-"` // first packets that came back from resources
 	LostFlows   uint64            `json:"-"` // decided, but never told in core.Output.Flows
 }
 
@@ -82,7 +83,7 @@ func (c *Core) Summary() Summary {
 	s := Summary{
 		PortalUp: c.portalUp, IPv4: c.own4, IPv6: c.own6, Clients: len(c.clients), LostFlows: c.lostFlows(),
 		Drops: c.Drops(), Events: make(map[string]uint64), Relays: []Relay{},
-		Sessions: c.Sessions(), Resolutions: c.lookups.view(),
+		Sessions: c.Sessions(), Resolutions: c.lookups.view(), Answers: c.answers.view(),
 	}
 	for i := lastDrop + 1; i < numCounters; i++ {
 		s.Events[counterNames[i]] = c.counts[i]

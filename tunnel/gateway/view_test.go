@@ -179,6 +179,34 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+// How long resources take to answer is told of their sessions' first answers.
+func TestFirstAnswersAreTimed(t *testing.T) {
+	b := newBench(t)
+	b.grant(1, dns(1, "*.corp.example"), 0)
+	b.name(1, 1, "wiki.corp.example", proxies(1), addrA)
+	for i, wait := range []float64{0.001, 0.0011, 0.2, 40} {
+		port := uint16(5000 + i)
+		b.passes(1, udp(c4(1), proxies(1)[0], port, 53), addrA)
+		if i == 2 { // it repeats itself meanwhile
+			b.passes(1, udp(c4(1), proxies(1)[0], port, 53), addrA)
+		}
+		b.at(b.now.Sub(boot).Seconds() + wait)
+		b.arrives(udp(addrA, c4(1), 53, port), proxies(1)[0])
+		b.arrives(udp(addrA, c4(1), 53, port), proxies(1)[0])
+	}
+	b.passes(1, udp(c4(1), proxies(1)[0], 6000, 53), addrA) // nobody answers
+	b.receive(udp(own4, c4(1), 161, 7000))                  // the host's own do not count
+	b.receive(udp(own4, c4(1), 161, 7000))
+	h := b.c.Summary().Answers
+	if want := []uint64{1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1}; !slices.Equal(h.Counts, want) || len(h.Bounds) != len(want)-1 || h.Sum != 40202100*time.Microsecond {
+		t.Errorf("%+v", h)
+	}
+	b.c.clients[who(1)].nat.Clear(b.now)
+	if n := len(b.c.Summary().Answers.Counts); n != 12 {
+		t.Errorf("%d", n)
+	}
+}
+
 // What happened and was no drop has a name of its own, also before it happens.
 func TestEachEventHasAName(t *testing.T) {
 	s := newBench(t).c.Summary()

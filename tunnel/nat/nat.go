@@ -64,6 +64,9 @@ type Config struct {
 	// policy.IsUsable. Answers are expected to have no others; what Restore reads
 	// is checked.
 	Usable func(netip.Addr) bool
+	// Answered, if it is not nil, hears how long the first answer took of each
+	// session that a client began.
+	Answered func(took time.Duration)
 	// Literal holds as in April 2025: failures are no evidence (N6), and closed
 	// sessions hold for a minute like others (N7).
 	Literal bool
@@ -78,6 +81,7 @@ type Table struct {
 	flows       bool
 	spread      uint64
 	usable      func(netip.Addr) bool
+	took        func(time.Duration)
 	pace        pace
 	start       time.Time   // instants count from here
 	now         time.Time   // the latest that was told
@@ -119,6 +123,7 @@ func New(c Config, now time.Time) *Table {
 		flows:       c.Flows,
 		spread:      c.Spread,
 		usable:      c.Usable,
+		took:        c.Answered,
 		pace:        newPace(c.NewPerSecond, c.Burst),
 		start:       now,
 		hasher:      hasher{c.Rand.Uint64(), c.Rand.Uint64()},

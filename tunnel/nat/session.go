@@ -185,7 +185,12 @@ func (t *Table) touchIn(s *Session, flags packet.TCPFlags, at instant) {
 	}
 	before := s.state
 	s.any = at
-	s.state |= confirmed
+	if !before.has(confirmed) {
+		s.state |= confirmed
+		if t.took != nil && !before.has(hostOpened) {
+			t.took(time.Duration(at - s.started))
+		}
+	}
 	if s.inside.proto == packet.TCP {
 		s.state = s.state.afterIn(flags)
 	}

@@ -31,6 +31,7 @@ var (
 	waiting     = desc("resolutions_waiting", "Names that wait for that.")
 	outcomes    = desc("resolutions_total", "Names that were looked up.", "outcome")
 	took        = desc("resolution_seconds", "How long it took to look names up.")
+	answered    = desc("first_answer_seconds", "How long resources took to answer the first packet of a session.")
 	tracked     = desc("conntrack_entries", "Connections that the host's kernel tracks, ours and others'.")
 	trackable   = desc("conntrack_entries_limit", "Connections that it can track.")
 	logLines    = desc("flow_log_lines_total", "Lines that were written to the flow log.", "log")
@@ -53,7 +54,7 @@ func (o *Operator) registry() *prometheus.Registry {
 func (m metrics) Describe(c chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, portalUp, clientCount, grantCount, sessions, fullest, relayUp, allocations, drops, unreadable, events, packets,
-		bytesTotal, running, waiting, outcomes, took, tracked, trackable, logLines, logLost, logWaiting,
+		bytesTotal, running, waiting, outcomes, took, answered, tracked, trackable, logLines, logLost, logWaiting,
 	} {
 		c <- d
 	}
@@ -74,6 +75,7 @@ func (m metrics) Collect(c chan<- prometheus.Metric) {
 	t.counters(packets, map[string]uint64{"out": s.Carried.PacketsOut, "in": s.Carried.PacketsIn})
 	t.counters(bytesTotal, map[string]uint64{"out": s.Carried.BytesOut, "in": s.Carried.BytesIn})
 	t.resolutions(&s.Resolutions)
+	t.histogram(answered, &s.Answers)
 	if s.Tracked.Max > 0 {
 		t.gauge(tracked, float64(s.Tracked.Count))
 		t.gauge(trackable, float64(s.Tracked.Max))
@@ -133,13 +135,17 @@ func (t teller) resolutions(r *gateway.Resolutions) {
 	t.gauge(running, float64(r.Running))
 	t.gauge(waiting, float64(r.Waiting))
 	t.counters(outcomes, map[string]uint64{"addresses": r.Addresses, "no_addresses": r.Empty, "failed": r.Failed})
+	t.histogram(took, &r.Took)
+}
+
+func (t teller) histogram(d *prometheus.Desc, h *gateway.Histogram) {
 	buckets, sum := map[float64]uint64{}, uint64(0)
-	for i, bound := range r.Took.Bounds {
-		sum += r.Took.Counts[i]
+	for i, bound := range h.Bounds {
+		sum += h.Counts[i]
 		buckets[bound.Seconds()] = sum
 	}
-	sum += r.Took.Counts[len(r.Took.Bounds)]
-	t.to <- prometheus.MustNewConstHistogram(took, sum, r.Took.Sum.Seconds(), buckets)
+	sum += h.Counts[len(h.Bounds)]
+	t.to <- prometheus.MustNewConstHistogram(d, sum, h.Sum.Seconds(), buckets)
 }
 
 func truth(b bool) float64 {

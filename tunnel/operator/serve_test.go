@@ -211,7 +211,8 @@ func TestMetrics(t *testing.T) {
 		"dropped_packets_total": dto.MetricType_COUNTER, "unreadable_packets_total": dto.MetricType_COUNTER, "events_total": dto.MetricType_COUNTER,
 		"packets_total": dto.MetricType_COUNTER, "bytes_total": dto.MetricType_COUNTER,
 		"resolutions_running": dto.MetricType_GAUGE, "resolutions_waiting": dto.MetricType_GAUGE, "resolutions_total": dto.MetricType_COUNTER, "resolution_seconds": dto.MetricType_HISTOGRAM,
-		"conntrack_entries": dto.MetricType_GAUGE, "conntrack_entries_limit": dto.MetricType_GAUGE,
+		"first_answer_seconds": dto.MetricType_HISTOGRAM,
+		"conntrack_entries":    dto.MetricType_GAUGE, "conntrack_entries_limit": dto.MetricType_GAUGE,
 		"flow_log_lines_total": dto.MetricType_COUNTER, "flow_log_lost_lines_total": dto.MetricType_COUNTER, "flow_log_waiting_lines": dto.MetricType_GAUGE,
 	}
 	for name, f := range families {
@@ -235,8 +236,10 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is %v, want %v", text, got, n)
 		}
 	}
-	if h := families["stile_gateway_resolution_seconds"].GetMetric()[0].GetHistogram(); len(h.GetBucket()) < 11 || h.GetSampleCount() != 0 {
-		t.Errorf("%v", h)
+	for _, name := range []string{"resolution_seconds", "first_answer_seconds"} {
+		if h := families["stile_gateway_"+name].GetMetric()[0].GetHistogram(); len(h.GetBucket()) < 11 || h.GetSampleCount() != 0 {
+			t.Errorf("%s: %v", name, h)
+		}
 	}
 	for _, others := range []string{"go_goroutines", "process_resident_memory_bytes"} {
 		if families[others] == nil {
