@@ -31,6 +31,7 @@ type commands struct {
 	SignOut   signOutCommand   `cmd:"" help:"Sign out and disconnect."`
 	Status    statusCommand    `cmd:"" help:"Show whether you are connected, to what, and how."`
 	Resources resourcesCommand `cmd:"" help:"List what you can reach."`
+	Why       whyCommand       `cmd:"" help:"Find out why a host cannot be reached, and what to do."`
 	Internet  internetCommand  `cmd:"" help:"Send all other traffic through the tunnel too, or not."`
 	Logs      logsCommand      `cmd:"" help:"See, change, clear and export what is logged."`
 	Connect   connectCommand   `cmd:"" help:"Connect as who you are signed in, if that did not happen by itself."`
@@ -74,6 +75,9 @@ func (p *program) main(ctx context.Context, args []string) int {
 	p.socket = c.Socket
 	chosen.BindTo(ctx, (*context.Context)(nil))
 	if err := chosen.Run(p); err != nil {
+		if errors.Is(err, errUnreachable) {
+			return failed
+		}
 		fmt.Fprintln(p.err, "stile:", explain(ctx, err))
 		return failed
 	}

@@ -18,7 +18,7 @@ import (
 // pure lists the packages that decide and never act: no operating system, no
 // network, no goroutine, no lock, no clock.
 var pure = []string{
-	"app/menu", "app/signin", "app/words",
+	"app/menu", "app/signin", "app/words", "app/why/cause",
 	"tunnel/id", "tunnel/packet", "tunnel/wire", "tunnel/ipc", "tunnel/ice", "tunnel/turn", "tunnel/wg",
 	"tunnel/path", "tunnel/policy", "tunnel/resolver", "tunnel/nat", "tunnel/fragment", "tunnel/phoenix", "tunnel/core",
 	"tunnel/client", "tunnel/gateway", "tunnel/relay", "tunnel/portal", "tunnel/portal/config",

@@ -121,14 +121,22 @@ func (f File) Servers() ([]netip.AddrPort, error) {
 		return nil, fmt.Errorf("read the system's resolvers: %w", err)
 	}
 	var servers []netip.AddrPort
+	for _, a := range nameservers(text) {
+		servers = append(servers, netip.AddrPortFrom(a, 53))
+	}
+	return servers, nil
+}
+
+// nameservers lists the resolvers that a file names.
+func nameservers(text []byte) (addrs []netip.Addr) {
 	for line := range strings.Lines(string(text)) {
 		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == "nameserver" {
 			if a, err := netip.ParseAddr(fields[1]); err == nil {
-				servers = append(servers, netip.AddrPortFrom(a, 53))
+				addrs = append(addrs, a)
 			}
 		}
 	}
-	return servers, nil
+	return addrs
 }
 
 // Flush implements Control: the file has no cache.

@@ -81,7 +81,12 @@ func kind(err error) string {
 // access puts an Access into the words of watchers.
 func access(a *client.Access) ipc.Access {
 	mono, wall := clock.Now(), time.Now()
-	at := func(t time.Time) time.Time { return ipc.Wall(t, mono, wall) }
+	at := func(t time.Time) time.Time { // more exactly than ipc.Wall: seconds tell causes apart
+		if t.IsZero() {
+			return t
+		}
+		return wall.Add(t.Sub(mono)).UTC().Truncate(time.Millisecond)
+	}
 	out := ipc.Access{
 		Resource: a.ID, Name: a.Name, Type: string(a.Type), Address: a.Address, Filters: filters(a.Filters),
 		State: stateOf(a), Asked: at(a.Asked), Waiting: a.Waiting, Failed: at(a.Broke),

@@ -1,0 +1,156 @@
+// Package cause decides why a host cannot be reached, from what was found out.
+//
+// The way to a host is a chain. Its links are looked at in the order in which a
+// connection needs them, and the first one that is broken is the cause: what
+// lies behind it cannot be known. A link is broken only if facts say so;
+// missing facts never accuse anybody, they end in Unclear at the worst.
+//
+//	link      what it needs                                       codes
+//	service   the tunnel service runs and lets us in              service-…
+//	session   somebody is signed in, the tunnel stands            signed-out, token-rejected, portal-…, tunnel-failed, session-changing, interface-down
+//	name      programs are told the address that leads to us      dns-…, hosts-file, name-…
+//	resource  a resource has the host and lets the port pass      filter-…, tcp-…, internet-off, address-…, outside-…
+//	route     packets reach the tunnel                            route-…, local-firewall
+//	access    the portal grants access                            portal-away, access-…, condition-violated, resource-gone, site-offline, gateway-version, no-relay
+//	gateway   the gateway is connected                            gateway-connecting, gateway-unreachable, gateway-lost
+//	resolve   the gateway knows an address of the name            gateway-cannot-resolve, gateway-dns-silent, gateway-no-address
+//	answer    the host answers                                    reachable…, server-…, gateway-denies, unclear
+//
+// [Meanings] says what each code means. A host that no resource has is reached
+// past the tunnel: then service and session are noted, but accuse nobody as long
+// as it answers.
+//
+// An open TCP connection is what counts as reached. What is said over it, such
+// as a certificate, is nobody's business here.
+package cause
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Report is one cause, the evidence for it, and what to do. Its JSON is
+// stable: fields are only added.
+type Report struct {
+	Target string `json:"target"`
+	Code   Code   `json:"code"`
+	// Cause is one sentence; Next, one or more, says what to do, and is "" when
+	// there is nothing to do.
+	Cause string `json:"cause"`
+	Next  string `json:"next"`
+	// Reachable tells that a connection could be opened, however.
+	Reachable bool `json:"reachable"`
+	// Steps are the links of the chain, as far as they were looked at.
+	Steps  []Step `json:"steps"`
+	Millis int64  `json:"millis"` // how long it took
+}
+
+// A Step is one link of the chain as it was found.
+type Step struct {
+	Name   string `json:"name"`
+	Result Result `json:"result"`
+	Detail string `json:"detail,omitzero"`
+}
+
+// A Result is whether a link holds.
+type Result string
+
+// Results.
+const (
+	OK      Result = "ok"
+	Failing Result = "failed"
+	Open    Result = "unknown"
+)
+
+// Links of the chain, the names of Steps.
+const (
+	ServiceLink  = "service"
+	SessionLink  = "session"
+	NameLink     = "name"
+	ResourceLink = "resource"
+	RouteLink    = "route"
+	AccessLink   = "access"
+	GatewayLink  = "gateway"
+	ResolveLink  = "resolve"
+	AnswerLink   = "answer"
+)
+
+// A link looks at its part of the facts. It returns "" for a code if it holds,
+// and nothing at all if it has no part in this.
+type link struct {
+	name string
+	look func(f *Facts) finding
+}
+
+// A finding is what a link found: why it is broken, and what is so.
+type finding struct {
+	code        Code // "": it holds
+	cause, next string
+	result      Result // "": OK, or Failing if there is a code
+	detail      string // "" and no code: it has no part
+}
+
+var chain = []link{
+	{ServiceLink, service}, {SessionLink, session}, {NameLink, name}, {ResourceLink, resource}, {RouteLink, route},
+	{AccessLink, access}, {GatewayLink, gateway}, {ResolveLink, resolve}, {AnswerLink, answer},
+}
+
+// Judge finds the first broken link.
+func Judge(f Facts) Report {
+	r := Report{Target: f.Target.String(), Reachable: f.opened()}
+	covered, _ := f.covered()
+	outside := r.Reachable && !covered
+	for _, l := range chain {
+		found := l.look(&f)
+		if found.code == "" && found.detail == "" {
+			continue
+		}
+		s := Step{l.name, found.result, found.detail}
+		switch {
+		case s.Result != "":
+		case found.code == "" || found.code == Reachable || found.code == ReachableOutside:
+			s.Result = OK
+		default:
+			s.Result = Failing
+		}
+		r.Steps = append(r.Steps, s)
+		if found.code == "" || outside && l.name != AnswerLink {
+			continue
+		}
+		r.Code, r.Cause, r.Next = found.code, found.cause, found.next
+		if l.name != AnswerLink && len(f.Attempts) > 0 {
+			r.Steps = append(r.Steps, Step{AnswerLink, attempted(&f), attempts(&f)})
+		}
+		break
+	}
+	return r
+}
+
+// attempted is how the attempts look beside a cause that lies before them.
+func attempted(f *Facts) Result {
+	if f.opened() {
+		return OK
+	}
+	return Failing
+}
+
+// attempts lists how the attempts ended.
+func attempts(f *Facts) string {
+	var said []string
+	for _, a := range f.Attempts {
+		text := map[Outcome]string{
+			Opened: "answered", Refused: "refused", Reset: "cut off", Forbidden: "denied", Unreachable: "no way, says a router", Silent: "no answer", Strange: "failed",
+		}[a.Outcome]
+		said = append(said, fmt.Sprintf("%v %s after %s", a.To, text, brief(a.Took)))
+	}
+	return strings.Join(said, "; ")
+}
+
+// brief is a duration for people.
+func brief(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}

@@ -1,0 +1,100 @@
+package why
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"stile/app/why/cause"
+	"stile/platform/ipcsock"
+	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
+)
+
+// contact meets the service and hears its state.
+func (p *probe) contact(ctx context.Context) {
+	ctx, cancel := context.WithDeadlineCause(ctx, p.began.Add(contactTime), link.ErrSilent)
+	defer cancel()
+	c, err := link.Dial(ctx, p.socket)
+	if err == nil {
+		if p.State, err = c.Next(ctx); err != nil {
+			c.Close()
+		}
+	}
+	if err != nil {
+		p.Contact, p.Said = standing(err)
+		return
+	}
+	p.service = c
+}
+
+// standing sorts why there is no contact, and says what to do.
+func standing(err error) (cause.Contact, string) {
+	problem, is := errors.AsType[*ipc.Problem](err)
+	switch {
+	case is && problem.Code == ipc.NotAllowed:
+		return cause.NotAllowed, problem.Text
+	case is && (problem.Code == ipc.WrongVersion || problem.Code == ipc.UnknownCommand):
+		return cause.OtherVersion, problem.Text
+	case is:
+		return cause.Broken, problem.Text
+	case errors.Is(err, ipcsock.ErrNobody):
+		return cause.NotRunning, "Start it with: sudo systemctl start stiled"
+	case errors.Is(err, ipcsock.ErrDenied):
+		return cause.NotAllowed, "Use sudo, or ask an administrator."
+	case errors.Is(err, link.ErrSilent):
+		return cause.Unresponsive, "Restart it with: sudo systemctl restart stiled"
+	case errors.Is(err, link.ErrStranger):
+		return cause.Stranger, "Tell your administrator. Do not trust what it says."
+	case errors.Is(err, ipc.ErrFrame), errors.Is(err, ipc.ErrMessage):
+		return cause.OtherVersion, "Update Stile and restart the service: sudo systemctl restart stiled"
+	}
+	return cause.Broken, "Ask again in a moment; its log is shown by: journalctl -u stiled"
+}
+
+// inspect asks what the service knows about a host; nil: it does not say.
+func (p *probe) inspect(ctx context.Context, host string) (k *ipc.Knowledge) {
+	if p.service == nil {
+		return nil
+	}
+	err := p.service.Ask(ctx, ipc.Inspect{Host: host, Port: p.Target.Port}, func(part ipc.Part) error {
+		if part.Knowledge != nil {
+			k = part.Knowledge
+		}
+		return nil
+	})
+	if err == nil {
+		return k
+	}
+	if ctx.Err() == nil && p.State.Session.Phase == ipc.Connected { // else what it said before tells more
+		p.Contact, p.Said = standing(err)
+	}
+	if _, is := errors.AsType[*ipc.Problem](err); !is {
+		p.service.Close()
+		p.service = nil
+	}
+	return nil
+}
+
+// refresh is inspect for what is known by and by.
+func (p *probe) refresh(ctx context.Context) {
+	if k := p.inspect(ctx, p.Target.Host); k != nil {
+		p.After = k
+	}
+}
+
+// fresh is the service's present state; nil: it does not say.
+func fresh(ctx context.Context, socket string) *ipc.State {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	c, err := link.Dial(ctx, socket)
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	s, err := c.Next(ctx)
+	if err != nil {
+		return nil
+	}
+	return s
+}
