@@ -8,3 +8,8 @@ import "embed"
 //
 //go:embed portal
 var Portal embed.FS
+
+// Tray are the icons that build/icons draws: tray/NAME-SIZE.png.
+//
+//go:embed tray
+var Tray embed.FS

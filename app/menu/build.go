@@ -88,6 +88,9 @@ func (b *builder) noService() Shape {
 	case Denied:
 		b.text("denied", b.w.ServiceDenied)
 		b.action("details", b.w.MoreDetails, Show{DiagnosticsPage})
+	case Silent:
+		b.text("silent", b.w.ServiceSilent)
+		b.action("details", b.w.MoreDetails, Show{DiagnosticsPage})
 	default:
 		b.text("missing", b.w.ServiceMissing)
 		b.action("details", b.w.MoreDetails, Show{DiagnosticsPage})
@@ -106,10 +109,23 @@ func (b *builder) signedOut(s *ipc.Session) Shape {
 		return Busy
 	case s.Problem != nil && s.Problem.Code == ipc.PortalUnknown:
 		b.action("details", b.w.MoreDetails, Show{DiagnosticsPage})
+	case b.heldByOther(s):
+		b.text("holder", b.w.HeldBy(s.Holder))
+	case s.Token != "" && s.Problem == nil: // the service was told to wait for a word
+		b.action("connect", b.w.Connect, Connect{})
+		if !s.Token.Managed() {
+			b.action("sign-out", b.w.SignOut, SignOut{})
+		}
 	default:
 		b.action("sign-in", b.w.SignIn, SignIn{})
 	}
 	return shape
+}
+
+// heldByOther reports whether another user of this machine is signed in: only
+// they and administrators can change that.
+func (b *builder) heldByOther(s *ipc.Session) bool {
+	return s.Token != "" && s.Holder != "" && b.User != "" && s.Holder != b.User
 }
 
 func (b *builder) connecting(s *ipc.Session) Shape {
@@ -123,7 +139,10 @@ func (b *builder) connecting(s *ipc.Session) Shape {
 	default:
 		b.text("connecting", b.w.Connecting)
 	}
-	if !s.Token.Managed() {
+	switch {
+	case b.heldByOther(s):
+		b.text("holder", b.w.HeldBy(s.Holder))
+	case !s.Token.Managed():
 		b.action("cancel-connect", b.w.CancelSignIn, SignOut{})
 	}
 	if s.Problem != nil && s.Problem.Code != ipc.PortalUnreachable {
@@ -144,6 +163,8 @@ func (b *builder) problem(p *ipc.Problem) string {
 		return b.w.PortalRefused
 	case ipc.PortalUnknown:
 		return b.w.PortalUnknown
+	case ipc.PortalChanged:
+		return b.w.PortalChanged
 	case ipc.TunnelFailed:
 		return b.w.TunnelFailed
 	}
@@ -168,7 +189,10 @@ func (b *builder) connected(s *ipc.Session) Shape {
 		b.text("portal-lost", b.w.PortalLost)
 		b.action("retry", b.w.RetryNow, Retry{})
 	}
-	if !s.Token.Managed() {
+	switch {
+	case b.heldByOther(s):
+		b.text("holder", b.w.HeldBy(s.Holder))
+	case !s.Token.Managed():
 		b.action("sign-out", b.w.SignOut, SignOut{})
 	}
 	b.separator("before-resources")

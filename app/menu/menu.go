@@ -18,6 +18,10 @@ type View struct {
 	Words   *words.Words
 	Service Service
 	State   *ipc.State // the latest; nil before the first, and ignored unless Service is Present
+	// Reason is why the service cannot be asked and what to do, in sentences; ""
+	// while it can, or while that is not known.
+	Reason string
+	User   string // the user of this machine who looks; "": unknown
 
 	Browser  bool // a sign-in waits for the user's browser
 	Quitting bool
@@ -38,6 +42,7 @@ const (
 	Missing                 // it is not running
 	Denied                  // it does not speak with this user
 	Outdated                // it speaks another version of the protocol
+	Silent                  // it is there, and does not respond
 )
 
 // An Update is a newer release. The zero Update is none.
@@ -115,6 +120,7 @@ type (
 	CancelSignIn struct{}
 	SignOut      struct{}
 	Retry        struct{} // try the portal now
+	Connect      struct{} // with the sign-in that is there
 	Restart      struct{} // start this program anew
 	SetInternet  struct{ On bool }
 	Copy         struct{ Text string } // to the clipboard
@@ -131,6 +137,7 @@ func (SignIn) command()       {}
 func (CancelSignIn) command() {}
 func (SignOut) command()      {}
 func (Retry) command()        {}
+func (Connect) command()      {}
 func (Restart) command()      {}
 func (SetInternet) command()  {}
 func (Copy) command()         {}

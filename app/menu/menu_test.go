@@ -38,6 +38,11 @@ var golden = []struct {
 	{"portal-refused", present(phase(ipc.Connecting, &ipc.Problem{Code: ipc.PortalRefused, Text: "…"}))},
 	{"raising", present(phase(ipc.Raising, nil))},
 	{"tunnel-failed", present(phase(ipc.Raising, &ipc.Problem{Code: ipc.TunnelFailed, Text: "…"}))},
+	{"connect", present(but(signedOut(nil), func(s *ipc.State) { s.Session.Token = ipc.TokenFromSignIn }))},
+	{"portal-changed", present(signedOut(&ipc.Problem{Code: ipc.PortalChanged, Text: "…"}))},
+	{"service-silent", View{Service: Silent}},
+	{"held-connecting", held(phase(ipc.Connecting, nil))},
+	{"held-connected", held(connected())},
 	{"connected", present(connected())},
 	{"connected-favorites", with(present(connected()), func(v *View) { v.Favorites = []id.Resource{resourceID(2), resourceID(99)} })},
 	{"connected-all-favorites", with(present(connected()), func(v *View) {
@@ -268,6 +273,19 @@ func resourceID(n uint16) (r id.Resource) {
 	return r
 }
 
+// held is what a user sees of another's session.
+func held(s *ipc.State) View {
+	s.Session.Holder, s.Session.Token = "ada", ipc.TokenFromSignIn
+	v := present(s)
+	v.User = "bob"
+	return v
+}
+
+func but(s *ipc.State, change func(s *ipc.State)) *ipc.State {
+	change(s)
+	return s
+}
+
 // anyView is a view that nobody thought of.
 func anyView(rng *rand.Rand) View {
 	pick := func(list ...string) string { return list[rng.IntN(len(list))] }
@@ -277,7 +295,7 @@ func anyView(rng *rand.Rand) View {
 	s := &ipc.State{Session: ipc.Session{
 		Phase:    ipc.Phase(pick("signed-out", "connecting", "raising", "connected", "connected", "connected", "ending", "of-tomorrow")),
 		PortalUp: rng.IntN(2) == 0, Actor: text(), Account: text(), AuthURL: text(),
-		Token: ipc.TokenSource(pick("", "sign-in", "file", "environment")),
+		Token: ipc.TokenSource(pick("", "sign-in", "file", "environment")), Holder: text(),
 	}}
 	if rng.IntN(3) == 0 {
 		s.Session.Problem = &ipc.Problem{Code: ipc.Code(pick("token-rejected", "portal-unreachable", "of-tomorrow")), Text: "Something is wrong."}
@@ -292,7 +310,7 @@ func anyView(rng *rand.Rand) View {
 		}
 		s.Resources = append(s.Resources, r)
 	}
-	v := View{Words: &words.English, Service: Service(rng.IntN(6)), State: s, Browser: rng.IntN(4) == 0, Quitting: rng.IntN(8) == 0, Support: text()}
+	v := View{Words: &words.English, Service: Service(rng.IntN(7)), State: s, Browser: rng.IntN(4) == 0, Quitting: rng.IntN(8) == 0, Support: text(), User: text()}
 	if rng.IntN(2) == 0 {
 		v.Favorites = []id.Resource{resourceID(1), resourceID(3), resourceID(30)}
 	}

@@ -8,6 +8,7 @@ var English = Words{
 	ServiceLost:    "Reconnecting to the Stile service…",
 	ServiceMissing: "The Stile service is not running",
 	ServiceDenied:  "You may not use the Stile service",
+	ServiceSilent:  "The Stile service does not respond",
 	AppOutdated:    "Stile was updated",
 	RestartApp:     "Restart the app",
 	SignIn:         "Sign In",
@@ -23,12 +24,15 @@ var English = Words{
 	TokenRejected:  "Your sign-in has ended",
 	PortalRefused:  "The portal refuses this device",
 	PortalUnknown:  "No portal is configured",
+	PortalChanged:  "The portal was changed: sign in again",
 	Ending:         "Disconnecting…",
 	Quitting:       "Quitting…",
 	SignedInAs:     func(actor string) string { return "Signed in as " + actor },
 	SignedIn:       "Signed in",
 	ByAdmin:        "Signed in by your administrator",
 	SignOut:        "Sign Out",
+	Connect:        "Connect",
+	HeldBy:         func(user string) string { return user + " is signed in on this computer" },
 	MoreDetails:    "Details…",
 
 	Resources:         "Resources",
@@ -74,6 +78,9 @@ var English = Words{
 	SignInAgainText:  "Sign in again to reach your resources.",
 	ServiceLostTitle: "Stile disconnected",
 	ServiceLostText:  "The Stile service has stopped. The app waits for it to come back.",
+	BackTitle:        "Stile is back",
+	OutdatedText:     "The app and its service are of different versions. Click to restart the app.",
+	RefusedTitle:     "That did not work",
 	UnreachableTitle: func(resource string) string { return "Cannot reach “" + resource + "”" },
 	SiteOfflineText: func(site string) string {
 		return "All gateways of the site “" + site + "” are offline. Tell your administrator."
@@ -87,4 +94,7 @@ var English = Words{
 	NoTrayText:        "This desktop shows no tray icons. Open Stile from the list of programs to see its status; on GNOME, the extension “AppIndicator” brings the icon.",
 	CopiedTitle:       func(what string) string { return "Copied: " + what },
 	SignInFailedTitle: "Sign-in failed",
+	CopyFailedTitle:   "Nothing was copied",
+	OpenFailedTitle:   "Your browser could not be opened",
+	PageText:          "Click to see the status of Stile.",
 }

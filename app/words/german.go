@@ -8,6 +8,7 @@ var German = Words{
 	ServiceLost:    "Verbindung zum Stile-Dienst wird wiederhergestellt …",
 	ServiceMissing: "Der Stile-Dienst läuft nicht",
 	ServiceDenied:  "Sie dürfen den Stile-Dienst nicht benutzen",
+	ServiceSilent:  "Der Stile-Dienst antwortet nicht",
 	AppOutdated:    "Stile wurde aktualisiert",
 	RestartApp:     "App neu starten",
 	SignIn:         "Anmelden",
@@ -23,12 +24,15 @@ var German = Words{
 	TokenRejected:  "Ihre Anmeldung ist abgelaufen",
 	PortalRefused:  "Das Portal weist dieses Gerät ab",
 	PortalUnknown:  "Es ist kein Portal eingerichtet",
+	PortalChanged:  "Das Portal wurde geändert: melden Sie sich neu an",
 	Ending:         "Verbindung wird getrennt …",
 	Quitting:       "Wird beendet …",
 	SignedInAs:     func(actor string) string { return "Angemeldet als " + actor },
 	SignedIn:       "Angemeldet",
 	ByAdmin:        "Vom Administrator angemeldet",
 	SignOut:        "Abmelden",
+	Connect:        "Verbinden",
+	HeldBy:         func(user string) string { return user + " ist an diesem Computer angemeldet" },
 	MoreDetails:    "Einzelheiten …",
 
 	Resources:         "Ressourcen",
@@ -74,6 +78,9 @@ var German = Words{
 	SignInAgainText:  "Melden Sie sich erneut an, um Ihre Ressourcen zu erreichen.",
 	ServiceLostTitle: "Stile ist getrennt",
 	ServiceLostText:  "Der Stile-Dienst wurde beendet. Die App wartet auf seine Rückkehr.",
+	BackTitle:        "Stile ist wieder da",
+	OutdatedText:     "Die App und ihr Dienst haben verschiedene Versionen. Klicken Sie, um die App neu zu starten.",
+	RefusedTitle:     "Das hat nicht geklappt",
 	UnreachableTitle: func(resource string) string { return "„" + resource + "“ ist nicht erreichbar" },
 	SiteOfflineText: func(site string) string {
 		return "Alle Gateways des Standorts „" + site + "“ sind offline. Wenden Sie sich an Ihren Administrator."
@@ -87,4 +94,7 @@ var German = Words{
 	NoTrayText:        "Diese Arbeitsfläche zeigt keine Symbole im Infobereich. Öffnen Sie Stile aus der Liste der Programme, um den Status zu sehen; unter GNOME bringt die Erweiterung „AppIndicator“ das Symbol.",
 	CopiedTitle:       func(what string) string { return "Kopiert: " + what },
 	SignInFailedTitle: "Die Anmeldung ist gescheitert",
+	CopyFailedTitle:   "Es wurde nichts kopiert",
+	OpenFailedTitle:   "Ihr Browser ließ sich nicht öffnen",
+	PageText:          "Klicken Sie, um zu sehen, wie es um Stile steht.",
 }

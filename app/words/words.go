@@ -18,6 +18,7 @@ type Words struct {
 	ServiceLost    string // it was there, and is searched for
 	ServiceMissing string // it is not running
 	ServiceDenied  string // it refuses to speak with this user
+	ServiceSilent  string // it takes connections, and says nothing
 	AppOutdated    string // service and app are of different versions
 	RestartApp     string
 	SignIn         string
@@ -33,12 +34,15 @@ type Words struct {
 	TokenRejected  string
 	PortalRefused  string
 	PortalUnknown  string
+	PortalChanged  string // the sign-in is for another portal than the one that is set
 	Ending         string
 	Quitting       string
 	SignedInAs     func(actor string) string
 	SignedIn       string // nobody knows as whom
 	ByAdmin        string // with a token of the administrator
 	SignOut        string
+	Connect        string                   // with the sign-in that is there
+	HeldBy         func(user string) string // another user of this computer is signed in
 	MoreDetails    string
 
 	// Resources.
@@ -88,6 +92,9 @@ type Words struct {
 	SignInAgainText   string
 	ServiceLostTitle  string
 	ServiceLostText   string
+	BackTitle         string // the service was lost, and is there again
+	OutdatedText      string
+	RefusedTitle      string // the service did not do what was asked
 	UnreachableTitle  func(resource string) string
 	SiteOfflineText   func(site string) string
 	GatewayOldText    func(site string) string
@@ -97,6 +104,9 @@ type Words struct {
 	NoTrayText        string
 	CopiedTitle       func(what string) string
 	SignInFailedTitle string
+	CopyFailedTitle   string
+	OpenFailedTitle   string
+	PageText          string // how to get to the status page
 }
 
 // languages are all tables, the first for whoever speaks none of them.
