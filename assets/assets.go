@@ -13,3 +13,8 @@ var Portal embed.FS
 //
 //go:embed tray
 var Tray embed.FS
+// Console are the status and settings pages of the app: templates for
+// html/template, their style sheet and their script.
+//
+//go:embed console
+var Console embed.FS

@@ -62,7 +62,7 @@ func (e *export) run() {
 	for _, f := range local {
 		e.total += f.size
 	}
-	doctor := examine(e.ctx, s)
+	doctor := Examine(e.ctx, s)
 	e.json("status.json", s)
 	e.json("dns.json", doctor)
 	e.json("manifest.json", e.manifest(s, down))

@@ -42,8 +42,8 @@ const canary = "use-application-dns.net."
 // queryTime bounds each query of a diagnosis.
 const queryTime = 2 * time.Second
 
-// examine asks all resolvers that count, at once. s may be nil.
-func examine(ctx context.Context, s *ipc.State) Diagnosis {
+// Examine asks all resolvers that count, at once. s may be nil.
+func Examine(ctx context.Context, s *ipc.State) Diagnosis {
 	d := Diagnosis{System: SystemResolvers(), Sentinels: []netip.Addr{}, Checks: []Check{}}
 	var todo []func() Check
 	if s != nil {

@@ -1,0 +1,8 @@
+package console
+
+type licence struct {
+	ID, Module, Version, Kind string
+	Texts                     []string
+}
+
+func licences() []licence { return nil }

@@ -1,0 +1,10 @@
+//go:build !linux
+
+package loopback
+
+import (
+	"errors"
+	"net/netip"
+)
+
+func mine(_, _ netip.AddrPort) (bool, error) { return false, errors.ErrUnsupported }
