@@ -1,6 +1,18 @@
 // Package signin is one sign-in with the user's browser: which address to open,
 // and what may be believed of what comes back (spec portal.md 6.1, 6.2).
 //
+// The same pages lead back in three ways, and one Attempt takes the answer by
+// whichever comes first:
+//
+//   - Loopback. We tell the portal where we listen (Options.Redirect). Ours
+//     sends the browser there after its last page; others ignore it.
+//   - URL scheme. Portals that do not know of the first way send the browser to
+//     an address that the desktop opens with this program; ours offers it as a
+//     link, for a browser that cannot reach our port.
+//   - By hand. Our portal's last page has a code under "It did not work?", which
+//     needs no desktop: it says what the addresses of the other ways say. Such an
+//     address can be pasted as well, copied from a stock portal's link.
+//
 // The token consists of two halves. The nonce is made here and known to the
 // program and to the sign-in page; the fragment comes back from the portal by
 // way of the browser's address bar and history. Neither is worth anything
@@ -9,6 +21,7 @@ package signin
 
 import (
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,6 +46,8 @@ var (
 	ErrLate = errors.New("sign-in given up")
 	// ErrIncomplete: no portal answers like that. The sign-in goes on.
 	ErrIncomplete = errors.New("not the answer of a portal")
+	// ErrNoCode: what was pasted is not what the page showed. Ask again.
+	ErrNoCode = errors.New("not the code that the page shows")
 )
 
 // Explain is what the browser shows when Finish returned err.
@@ -46,6 +61,8 @@ func Explain(err error) string {
 		return "This does not belong to the sign-in that the program waits for. If you started more than one, use the page that was opened last."
 	case ErrLate:
 		return "The program does not wait for this sign-in any more. Start again from the program."
+	case ErrNoCode:
+		return "This is not the code that the page shows. Copy all of it, and paste it here."
 	}
 	return "This is not the answer of a portal. Start again from the program."
 }
@@ -55,7 +72,7 @@ func Explain(err error) string {
 const callbackHost = "handle_client_sign_in_callback"
 
 const (
-	maxCallback = 16 << 10 // bytes of an address
+	maxCallback = 16 << 10 // bytes of an address, or of a code
 	maxActor    = 200      // bytes of a name
 )
 
@@ -63,9 +80,8 @@ const (
 type Options struct {
 	Base    string // address of the sign-in pages, "https://portal.example.net"
 	Account string // slug; "": the portal knows or asks
-	// Redirect is where the browser takes the answer:
-	// "http://127.0.0.1:PORT/PATH", or "" for the application's URL scheme.
-	// Portals other than ours only know the second.
+	// Redirect is where the browser may take the answer as well:
+	// "http://127.0.0.1:PORT/PATH"; "" if nobody listens.
 	Redirect string
 }
 
@@ -73,7 +89,7 @@ type Options struct {
 // answer.
 type Attempt struct {
 	url          string
-	redirect     *url.URL // nil: URL scheme
+	redirect     *url.URL // nil: no loopback
 	nonce, state string   // 64 lower-case hexadecimal characters each
 	over         error    // ErrRepeated or ErrLate; nil: waiting
 }
@@ -115,9 +131,54 @@ func (a *Attempt) URL() string { return a.url }
 // Finish takes an answer: the whole address that the browser was led to. The
 // first right one ends the attempt. The error is one of the above.
 func (a *Attempt) Finish(callback string) (Result, error) {
-	values, err := a.answer(callback)
+	if len(callback) > maxCallback {
+		return Result{}, ErrIncomplete
+	}
+	u, err := url.Parse(callback)
+	if err != nil || u.User != nil || !a.leadsHere(u) {
+		return Result{}, ErrIncomplete
+	}
+	return a.take(u.RawQuery)
+}
+
+// Paste takes an answer that the user has carried: the code of our portal's
+// last page, or an address for Finish. A whole token is not one: nothing proves
+// that it belongs to this sign-in.
+func (a *Attempt) Paste(text string) (Result, error) {
+	if len(text) > 2*maxCallback { // before working on it
+		return Result{}, ErrNoCode
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		return r
+	}, text)
+	var r Result
+	var err error
+	if strings.Contains(text, "://") {
+		r, err = a.Finish(text)
+	} else if query, e := base64.RawURLEncoding.DecodeString(text); e == nil && len(query) <= maxCallback {
+		r, err = a.take(string(query))
+	} else {
+		err = ErrNoCode
+	}
+	if err == ErrIncomplete {
+		err = ErrNoCode
+	}
+	return r, err
+}
+
+// take takes the parameters of an answer.
+func (a *Attempt) take(query string) (Result, error) {
+	values, err := url.ParseQuery(query)
 	if err != nil {
-		return Result{}, err
+		return Result{}, ErrIncomplete
+	}
+	for _, key := range []string{"account_slug", "actor_name", "fragment", "state"} {
+		if len(values[key]) != 1 {
+			return Result{}, ErrIncomplete
+		}
 	}
 	if subtle.ConstantTimeCompare([]byte(values["state"][0]), []byte(a.state)) != 1 {
 		return Result{}, ErrForged
@@ -148,35 +209,13 @@ func (a *Attempt) Cancel() {
 	}
 }
 
-// answer returns the parameters of a callback to the right place that has all
-// it needs, each once.
-func (a *Attempt) answer(callback string) (url.Values, error) {
-	if len(callback) > maxCallback {
-		return nil, ErrIncomplete
-	}
-	u, err := url.Parse(callback)
-	if err != nil || u.User != nil || !a.leadsHere(u) {
-		return nil, ErrIncomplete
-	}
-	values, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return nil, ErrIncomplete
-	}
-	for _, key := range []string{"account_slug", "actor_name", "fragment", "state"} {
-		if len(values[key]) != 1 {
-			return nil, ErrIncomplete
-		}
-	}
-	return values, nil
-}
-
-// leadsHere checks where a callback went. The scheme is the desktop's business:
-// it led here.
+// leadsHere checks where a callback went. The name of the application's scheme
+// is the desktop's business: it led here.
 func (a *Attempt) leadsHere(u *url.URL) bool {
-	if a.redirect == nil {
-		return u.Host == callbackHost && (u.Path == "" || u.Path == "/")
+	if u.Host == callbackHost {
+		return u.Path == "" || u.Path == "/"
 	}
-	return u.Scheme == a.redirect.Scheme && u.Host == a.redirect.Host && u.Path == a.redirect.Path
+	return a.redirect != nil && u.Scheme == a.redirect.Scheme && u.Host == a.redirect.Host && u.Path == a.redirect.Path
 }
 
 // Page returns the address of a page that shows the user a token to copy, for a
@@ -197,6 +236,25 @@ func Paste(text string) (Result, error) {
 	}
 	token, err := ipc.ParseToken(text)
 	return Result{Token: token}, err
+}
+
+// Place is where the users of a service sign in: at base, or where the service
+// says if that is "", or else at its portal. The error tells what to do.
+func Place(s *ipc.Session, base, account string) (Options, error) {
+	if base == "" {
+		base = s.AuthURL
+	}
+	if base == "" {
+		if s.Portal == "" {
+			return Options{}, ipc.Problemf(ipc.PortalUnknown, "The service was not told which portal is its. An administrator has to set STILE_API_URL for it.")
+		}
+		var err error
+		if base, err = Base(s.Portal); err != nil {
+			return Options{}, err
+		}
+	}
+	_, err := address(base, account)
+	return Options{Base: base, Account: account}, err
 }
 
 // Base derives the address of the sign-in pages from that of the portal for

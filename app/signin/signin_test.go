@@ -3,6 +3,7 @@ package signin
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"net/url"
 	"regexp"
@@ -108,7 +109,7 @@ func TestAnswers(t *testing.T) {
 		{"a host with a port", "firezone-fd0020211111://" + callbackHost + ":80?" + query, ErrIncomplete},
 		{"another path", base + "/x?" + query, ErrIncomplete},
 		{"a user", strings.Replace(good, "://", "://me@", 1), ErrIncomplete},
-		{"the other way back", redirect + "?" + query, ErrIncomplete},
+		{"a loopback address, though nobody listens", redirect + "?" + query, ErrIncomplete},
 		{"no host", "firezone-fd0020211111:?" + query, ErrIncomplete},
 		{"two states", good + "&state=" + a.state, ErrIncomplete},
 		{"two fragments", good + "&fragment=.x", ErrIncomplete},
@@ -145,9 +146,52 @@ func TestAnswers(t *testing.T) {
 func TestAnswersToALoopbackAddress(t *testing.T) {
 	a := begin(t, redirect)
 	_, query, _ := strings.Cut(answer(a), "?")
-	for _, to := range []string{"http://127.0.0.1:4712/signed-in", "http://127.0.0.1:4711/", "https://127.0.0.1:4711/signed-in", "http://localhost:4711/signed-in", "firezone-fd0020211111://" + callbackHost} {
+	for _, to := range []string{"http://127.0.0.1:4712/signed-in", "http://127.0.0.1:4711/", "https://127.0.0.1:4711/signed-in", "http://localhost:4711/signed-in", "firezone-fd0020211111://127.0.0.1:4711/signed-in"} {
 		if _, err := a.Finish(to + "?" + query); !errors.Is(err, ErrIncomplete) {
 			t.Errorf("%s: %v", to, err)
+		}
+	}
+	for _, to := range []string{redirect, "firezone-fd0020211111://" + callbackHost, "stile://" + callbackHost + "/"} {
+		fresh := *a
+		if _, err := fresh.Finish(to + "?" + query); err != nil {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+}
+
+// code is what our portal's page shows instead of an address.
+func code(address string) string {
+	_, query, _ := strings.Cut(address, "?")
+	return base64.RawURLEncoding.EncodeToString([]byte(query))
+}
+
+func TestPastedAnswers(t *testing.T) {
+	a := begin(t, redirect)
+	good := code(answer(a))
+	for _, row := range []struct {
+		what, text string
+		want       error
+	}{
+		{"the code", good, nil},
+		{"wrapped and indented", " " + good[:40] + "\r\n  \u200b" + good[40:] + "\n", nil},
+		{"the address of the page", answer(a), nil},
+		{"the address of a link to the application", strings.Replace(answer(a), redirect, "firezone-fd0020211111://"+callbackHost, 1), nil},
+
+		{"nothing", " \n", ErrNoCode},
+		{"half of it", good[:len(good)/2], ErrNoCode},
+		{"a token", ".secret", ErrNoCode},
+		{"a word", "hello", ErrNoCode},
+		{"more than a page shows", strings.Repeat("A", 4*maxCallback), ErrNoCode},
+		{"another address", "https://portal.example.net/acme", ErrNoCode},
+		{"the code of another sign-in", code(answer(begin(t, ""))), ErrForged},
+	} {
+		fresh := *a
+		r, err := fresh.Paste(row.text)
+		if !errors.Is(err, row.want) || err == nil && r.Token.Reveal() != a.nonce+".frag-_=" {
+			t.Errorf("%s: %v", row.what, err)
+		}
+		if _, again := fresh.Paste(good); err == nil && again != ErrRepeated || err != nil && again != nil {
+			t.Errorf("%s, then the right one: %v", row.what, again)
 		}
 	}
 }
@@ -177,10 +221,10 @@ func TestRepeatedLateAndForgedAnswersExplainThemselves(t *testing.T) {
 
 func TestExplanations(t *testing.T) {
 	told := map[string]bool{}
-	for _, err := range []error{nil, ErrRepeated, ErrForged, ErrLate, ErrIncomplete} {
+	for _, err := range []error{nil, ErrRepeated, ErrForged, ErrLate, ErrIncomplete, ErrNoCode} {
 		told[Explain(err)] = true
 	}
-	if len(told) != 5 || told[""] {
+	if len(told) != 6 || told[""] {
 		t.Error(told)
 	}
 }
@@ -248,6 +292,11 @@ func FuzzFinish(f *testing.F) {
 		}
 		r, err := a.Finish(callback)
 		if err != nil {
+			if r2, err := a.Paste(code("?" + callback)); err == nil { // the same words as a code
+				if again, err := a.Paste(code("?" + callback)); err != ErrRepeated || again != (Result{}) || !strings.HasPrefix(r2.Token.Reveal(), a.nonce) {
+					t.Fatal(err)
+				}
+			}
 			if r != (Result{}) {
 				t.Fatalf("%+v, %v", r, err)
 			}

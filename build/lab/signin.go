@@ -248,7 +248,7 @@ type browseCmd struct {
 var (
 	formAction = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
 	hidden     = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)"`)
-	refresh    = regexp.MustCompile(`<meta http-equiv="refresh" content="1;url=([^"]*)">`)
+	refresh    = regexp.MustCompile(`<meta http-equiv="refresh" content="2;url=([^"]*)">`)
 	shown      = regexp.MustCompile(`(?s)<textarea id="token"[^>]*>([^<]+)</textarea>`)
 )
 

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"encoding/base64"
 	"net/url"
 	"strconv"
 	"strings"
@@ -79,15 +80,35 @@ func (a ask) fields() []field {
 	return list
 }
 
-// scheme is the URL that the application registered with the desktop.
-const scheme = "firezone-fd0020211111://handle_client_sign_in_callback"
+// The URLs that applications registered with the desktop: the first is every
+// client's, the second only of those that know the redirect_uri, which are ours.
+const (
+	scheme    = "firezone-fd0020211111://handle_client_sign_in_callback"
+	ourScheme = "stile://handle_client_sign_in_callback"
+)
 
-// callback is where the browser goes with the answer.
-func (a ask) callback(answer url.Values) string {
-	to := scheme
-	if a.Redirect != "" {
-		to = a.Redirect
-	}
-	answer.Set("state", a.State)
-	return to + "?" + answer.Encode()
+// An answer is what an application is told, and how it may get there. It is in
+// nobody's way but the user's: the nonce, the token's other half, stays with the
+// application.
+type answer struct {
+	Query    string // the parameters
+	Redirect string // loopback URL that the application listens at; ""
 }
+
+func (a ask) answer(values url.Values) answer {
+	values.Set("state", a.State)
+	return answer{values.Encode(), a.Redirect}
+}
+
+// links returns the ways that a browser can go: first the one it is sent by
+// itself, then what is left, "" if nothing is. A port that somebody listens at
+// comes before a scheme that may have no program.
+func (a answer) links() (first, other string) {
+	if a.Redirect == "" {
+		return scheme + "?" + a.Query, ""
+	}
+	return a.Redirect + "?" + a.Query, ourScheme + "?" + a.Query
+}
+
+// code is the answer as one word, for a user to carry.
+func (a answer) code() string { return base64.RawURLEncoding.EncodeToString([]byte(a.Query)) }

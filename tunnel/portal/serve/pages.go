@@ -24,7 +24,7 @@ type page struct {
 	Account string
 	Base    string // path prefix of all our URLs, without a final slash
 	Slug    string
-	Refresh template.URL // where the page leads to after a second; "" for nowhere
+	Refresh string // path that the page leads to after two seconds; "" for nowhere
 	Lead    string
 	Error   string
 
@@ -32,6 +32,10 @@ type page struct {
 	Email  string
 	Actor  string
 	Token  string
+
+	First, Other string // paths that lead to the application; Other may be ""
+	Again        bool   // the browser was led there before
+	Code         string // for the application, by hand
 }
 
 // A field is a hidden input.

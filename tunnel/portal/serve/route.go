@@ -59,7 +59,8 @@ func (f front) page(w http.ResponseWriter, r *http.Request, c *config.Config, pa
 		"":          func() { f.begin(w, r, c) },
 		"sign-in":   func() { f.signIn(w, r, c, from) },
 		"signed-in": func() { f.signedIn(w, r, c) },
-		"open":      func() { f.open(w, r, c) },
+		"open":      func() { f.open(w, r, c, false) },
+		"open-app":  func() { f.open(w, r, c, true) },
 	}[rest]
 	if rest == "sign-in" {
 		method = http.MethodPost

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"html/template"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -23,6 +22,7 @@ const Provider = "password"
 const (
 	formCookie = "stile_form" // ties a form to the browser it was shown to
 	doneCookie = "stile_done" // the sealed result of a sign-in
+	ledCookie  = "stile_led"  // which result has led the browser to the application
 
 	doneTime  = 2 * time.Minute
 	formBytes = 16 << 10
@@ -173,9 +173,10 @@ func place(from netip.Addr) string {
 
 // A result is what the last page needs to know. It is sealed into a cookie.
 type result struct {
-	Actor    string
-	Token    string // for headless-client
-	Callback string // for the others
+	ID     string // of the sign-in, in this browser
+	Actor  string
+	Token  string // for headless-client
+	Answer answer // for the others
 }
 
 // welcome makes a token for user and shows the last page.
@@ -189,11 +190,11 @@ func (s *server) welcome(w http.ResponseWriter, r *http.Request, c *config.Confi
 		s.message(w, c, http.StatusInternalServerError, "You could not be signed in", "Your password is right, but the portal could not remember that. Please tell whoever runs it.")
 		return
 	}
-	res := result{Actor: user.Name}
+	res := result{ID: rand.Text(), Actor: user.Name}
 	if a.As == "headless-client" {
 		res.Token = fragment
 	} else {
-		res.Callback = a.callback(url.Values{
+		res.Answer = a.answer(url.Values{
 			"account_name": {c.Account.Name}, "account_slug": {c.Account.Slug}, "actor_name": {user.Name},
 			"fragment": {fragment}, "identity_provider_identifier": {Provider},
 		})
@@ -208,7 +209,9 @@ func (s *server) welcome(w http.ResponseWriter, r *http.Request, c *config.Confi
 	http.Redirect(w, r, basePath(c)+"/"+c.Account.Slug+"/signed-in", http.StatusSeeOther)
 }
 
-// signedIn is the last page: the token, or the way back to the application.
+// signedIn is the last page: the token, or the ways back to the application. It
+// takes the first of them by itself, once: who comes back to it is shown the
+// others.
 func (s *server) signedIn(w http.ResponseWriter, r *http.Request, c *config.Config) {
 	res, ok := s.result(w, r, c)
 	if !ok {
@@ -216,23 +219,40 @@ func (s *server) signedIn(w http.ResponseWriter, r *http.Request, c *config.Conf
 	}
 	p := newPage(c, "Signed in")
 	p.Actor, p.Token = res.Actor, res.Token
-	if res.Callback == "" {
+	if res.Token != "" {
 		s.show(w, http.StatusOK, "token.html", p)
 		return
 	}
-	p.Refresh = template.URL(basePath(c) + "/" + c.Account.Slug + "/open")
+	p.Code = res.Answer.code()
+	p.First = basePath(c) + "/" + c.Account.Slug + "/open"
+	if _, other := res.Answer.links(); other != "" {
+		p.Other = basePath(c) + "/" + c.Account.Slug + "/open-app"
+	}
+	if cookie(r, ledCookie) == res.ID {
+		p.Again = true
+	} else {
+		p.Refresh = p.First
+	}
 	s.show(w, http.StatusOK, "opened.html", p)
 }
 
-// open sends the browser to the application.
-func (s *server) open(w http.ResponseWriter, r *http.Request, c *config.Config) {
+// open sends the browser to the application, by the first way or the other.
+func (s *server) open(w http.ResponseWriter, r *http.Request, c *config.Config, other bool) {
 	res, ok := s.result(w, r, c)
 	if !ok {
 		return
 	}
+	to, app := res.Answer.links()
+	if other && app != "" {
+		to = app
+	}
+	if res.Token != "" {
+		to = basePath(c) + "/" + c.Account.Slug + "/signed-in"
+	}
+	s.setCookie(w, c, ledCookie, res.ID, doneTime)
 	secure(w)
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Location", res.Callback)
+	w.Header().Set("Location", to)
 	w.WriteHeader(http.StatusFound)
 }
 

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -64,7 +65,8 @@ func (b *browser) body(res *http.Response) string {
 
 var (
 	hiddenInput = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
-	refresh     = regexp.MustCompile(`<meta http-equiv="refresh" content="1;url=([^"]*)">`)
+	refresh     = regexp.MustCompile(`<meta http-equiv="refresh" content="2;url=([^"]*)">`)
+	codeArea    = regexp.MustCompile(`<textarea id="code"[^>]*>([^<]*)</textarea>`)
 	textarea    = regexp.MustCompile(`<textarea id="token"[^>]*>([^<]*)</textarea>`)
 )
 
@@ -120,6 +122,9 @@ func TestBrowserSignIn(t *testing.T) {
 			if to == nil || !strings.Contains(page, "Alice Doe") {
 				t.Fatalf("last page\n%s", page)
 			}
+			if res, page := b.get("/acme/signed-in"); res.StatusCode != 200 || !refresh.MatchString(page) {
+				t.Errorf("read again before it led on\n%s", page)
+			}
 			res, _ = b.get(to[1])
 			location := res.Header.Get("Location")
 			callback, query, _ := strings.Cut(location, "?")
@@ -140,6 +145,32 @@ func TestBrowserSignIn(t *testing.T) {
 			}
 			if strings.Contains(location, nonce) {
 				t.Error("the redirect gives the nonce away")
+			}
+			// Who comes back is led nowhere, and shown every way there is.
+			_, page = b.get("/acme/signed-in")
+			code := codeArea.FindStringSubmatch(page)
+			if refresh.MatchString(page) || code == nil || !strings.Contains(page, `href="/acme/open"`) || strings.Contains(page, nonce) {
+				t.Fatalf("second look at the last page\n%s", page)
+			}
+			if text, err := base64.RawURLEncoding.DecodeString(code[1]); err != nil || string(text) != query {
+				t.Errorf("the code says %q %v, the link %q", text, err, query)
+			}
+			byScheme := scheme
+			if c.to != scheme {
+				byScheme = ourScheme
+			}
+			res, _ = b.get("/acme/open-app")
+			if res.StatusCode != 302 || res.Header.Get("Location") != byScheme+"?"+query {
+				t.Errorf("by the scheme: %d to %s", res.StatusCode, res.Header.Get("Location"))
+			}
+			if offered := strings.Contains(page, `href="/acme/open-app"`); offered != (c.to != scheme) {
+				t.Errorf("the scheme is offered: %v", offered)
+			}
+			// Another sign-in in the same browser leads on again.
+			_, page = b.get(c.path + "?" + c.params.Encode())
+			b.post("/acme/sign-in", fill(page, "alice@example.com", password))
+			if _, page = b.get("/acme/signed-in"); !refresh.MatchString(page) {
+				t.Errorf("the second sign-in leads nowhere\n%s", page)
 			}
 			token, err := r.store.Authenticate(nonce + fragment)
 			if err != nil || token.Actor != r.alice.ID || token.Provider != Provider || token.ExpiresAt == 0 {
@@ -168,8 +199,10 @@ func TestHeadlessSignIn(t *testing.T) {
 		t.Fatalf("no token on the page\n%s", page)
 	}
 	r.dial(asClient(token[1])).join()
-	if res, _ := b.get("/acme/open"); res.StatusCode != 410 && res.Header.Get("Location") != "" {
-		t.Errorf("a token page leads to %q", res.Header.Get("Location"))
+	for _, path := range []string{"/acme/open", "/acme/open-app"} {
+		if res, _ := b.get(path); res.Header.Get("Location") != "/acme/signed-in" {
+			t.Errorf("a token page leads to %q", res.Header.Get("Location"))
+		}
 	}
 	if res, _ := r.browser().get("/acme/signed-in"); res.StatusCode != 410 {
 		t.Errorf("another browser sees the last page: %d", res.StatusCode)
@@ -304,6 +337,7 @@ func TestBadLinksAndRequests(t *testing.T) {
 		{"/acme/sign-in", 405},
 		{"/acme/signed-in", 410},
 		{"/acme/open", 410},
+		{"/acme/open-app", 410},
 		{"/style.css", 200},
 		{"/healthz", 200},
 		{"/client/v3/websocket", 404},
@@ -463,17 +497,31 @@ func FuzzAsk(f *testing.F) {
 		if strings.Contains(a.Nonce, ".") || len(a.Nonce) > 128 {
 			t.Fatalf("nonce %q", a.Nonce)
 		}
-		callback := a.callback(url.Values{"fragment": {".x"}})
-		u, err := url.Parse(callback)
+		ans := a.answer(url.Values{"fragment": {".x"}})
+		first, other := ans.links()
+		if (other == "") != (a.Redirect == "") {
+			t.Fatalf("%q, %q", first, other)
+		}
+		query, err := base64.RawURLEncoding.DecodeString(ans.code())
 		if err != nil {
 			t.Fatal(err)
 		}
-		host := u.Hostname()
-		if a.Redirect == "" && host != "handle_client_sign_in_callback" || a.Redirect != "" && host != "127.0.0.1" && host != "::1" {
-			t.Fatalf("%q leads to %q", callback, host)
-		}
-		if u.User != nil || u.Fragment != "" || u.Query().Get("state") != a.State || u.Query().Get("fragment") != ".x" {
-			t.Fatalf("%q is read as %+v", callback, u)
+		for _, to := range []string{first, other, ourScheme + "?" + string(query)} {
+			if to == "" {
+				continue
+			}
+			u, err := url.Parse(to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			host := u.Hostname()
+			loopback := u.Scheme == "http" && (host == "127.0.0.1" || host == "::1")
+			if !loopback && (u.Scheme != "firezone-fd0020211111" && u.Scheme != "stile" || host != "handle_client_sign_in_callback") || loopback != (to == first && a.Redirect != "") {
+				t.Fatalf("%q leads to %q", to, host)
+			}
+			if u.User != nil || u.Fragment != "" || u.Query().Get("state") != a.State || u.Query().Get("fragment") != ".x" {
+				t.Fatalf("%q is read as %+v", to, u)
+			}
 		}
 	})
 }
