@@ -1,14 +1,17 @@
-// Package callback is the way of a browser's answer back into the program: a
-// web page of the program's own, on this machine's loopback address, for as
-// long as the sign-in takes.
+// Package callback runs a sign-in with the user's browser: it takes the answer
+// by all ways that package signin knows, the loopback address itself, the URL
+// scheme and what the user pastes from whoever was told.
 //
-// Anybody on the machine, and any web page, can send something here. Whether it
-// is the answer is for package signin to decide.
+// The loopback address is a web page of the program's own, for as long as
+// somebody may come back to it. Anybody on the machine, and any web page, can
+// send something there. Whether it is the answer is for package signin to
+// decide.
 package callback
 
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	_ "embed"
 	"errors"
 	"html/template"
@@ -21,6 +24,9 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"stile/app/signin"
+	"stile/tunnel/ipc"
 )
 
 const (
@@ -29,99 +35,230 @@ const (
 	patience    = 2 * time.Second // for a browser to send, and to read
 	maxHeader   = 20 << 10        // bytes; the answer is in the address
 	parting     = 2 * time.Second // for a page that is being read when it ends
+	// linger is how long a sign-in that is over explains itself to whoever
+	// comes late or again. A portal's last page works as long.
+	linger = 2 * time.Minute
 )
+
+// ErrCancelled means that Cancel was called before there was an answer.
+var ErrCancelled = errors.New("the sign-in was cancelled")
 
 //go:embed page.html
 var source string
 
 var layout = template.Must(template.New("page").Parse(source))
 
-// A Page is what the browser shows for an answer.
-type Page struct {
-	OK    bool // the answer was taken
-	Title string
-	Text  string
+// A SignIn is one sign-in with the user's browser. There is no limit to the
+// wait for it. A second one replaces the first: cancel that.
+type SignIn struct {
+	url  string
+	l    net.Listener // nil: there is no loopback address
+	host string       // "127.0.0.1:PORT", as browsers name us
+
+	mu      sync.Mutex // guards attempt
+	attempt *signin.Attempt
+
+	results   chan signin.Result // holds the one
+	cancelled chan struct{}      // closed by Cancel
+	cancel    func()
 }
 
-// A Listener waits at a port of 127.0.0.1.
-type Listener struct{ net.Listener }
-
-// Listen chooses a free port. Whoever got a Listener has to Serve or to Close
-// it.
-func Listen() (Listener, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	return Listener{l}, err
+// Begin prepares a sign-in; o.Redirect is filled in. Whoever got a SignIn has to
+// Run it or to Close it.
+func Begin(o signin.Options) (*SignIn, error) {
+	s := &SignIn{results: make(chan signin.Result, 1), cancelled: make(chan struct{})}
+	s.cancel = sync.OnceFunc(func() { close(s.cancelled) })
+	// Without a loopback interface there are two ways left.
+	if l, err := net.Listen("tcp4", "127.0.0.1:0"); err == nil {
+		s.l, s.host = netutil.LimitListener(l, connections), l.Addr().String()
+		o.Redirect = "http://" + s.host + path
+	}
+	var err error
+	if s.attempt, err = signin.Begin(o, rand.Reader); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.url = s.attempt.URL()
+	return s, nil
 }
 
-// URL is where the browser shall be sent: "http://127.0.0.1:PORT/signed-in".
-func (l Listener) URL() string { return "http://" + l.Addr().String() + path }
+// URL is the address to open in a browser on this computer, or in several: the
+// first answer counts. Show it to nobody but the user.
+func (s *SignIn) URL() string { return s.url }
 
-// Serve answers browsers until ctx ends, which is no error, and lets them read
-// what they were answered. take is given the whole address of each answer, one
-// at a time.
-func (l Listener) Serve(ctx context.Context, take func(address string) Page) error {
+// Follow takes the address that the desktop called the program with. The error
+// is one of package signin, whose Explain puts it into words; only the first
+// right answer has none.
+func (s *SignIn) Follow(address ipc.Secret) error {
+	return s.take(func(a *signin.Attempt) (signin.Result, error) { return a.Finish(address.Reveal()) })
+}
+
+// Paste takes what the user has copied from the last page, like Follow.
+func (s *SignIn) Paste(text string) error {
+	return s.take(func(a *signin.Attempt) (signin.Result, error) { return a.Paste(text) })
+}
+
+// Cancel gives the sign-in up: no answer is taken any more. After an answer was,
+// it does nothing.
+func (s *SignIn) Cancel() {
+	s.mu.Lock()
+	s.attempt.Cancel()
+	s.mu.Unlock()
+	s.cancel()
+}
+
+// Close frees a SignIn that is not Run.
+func (s *SignIn) Close() {
+	if s.l != nil {
+		s.l.Close()
+	}
+}
+
+// Run waits for the answer, by whichever way, and calls took with it. Then, or
+// when Cancel was called, it goes on for two minutes telling browsers how things
+// stand. The end of ctx cancels the sign-in and ends Run at once. The error is
+// nil after an answer, else ErrCancelled.
+func (s *SignIn) Run(ctx context.Context, took func(signin.Result)) error {
+	serving, stop := context.WithCancel(ctx)
+	var g sync.WaitGroup
+	defer g.Wait()
+	defer stop()
+	if s.l != nil {
+		g.Go(func() { s.serve(serving) })
+	}
+	var err error
+	select {
+	case r := <-s.results:
+		took(r)
+	case <-s.cancelled:
+		err = s.last(took)
+	case <-ctx.Done():
+		s.Cancel()
+		return s.last(took)
+	}
+	select {
+	case <-time.After(linger):
+	case <-ctx.Done():
+	}
+	return err
+}
+
+// last looks whether an answer came just before the end.
+func (s *SignIn) last(took func(signin.Result)) error {
+	select {
+	case r := <-s.results:
+		took(r)
+		return nil
+	default:
+		return ErrCancelled
+	}
+}
+
+func (s *SignIn) take(answer func(*signin.Attempt) (signin.Result, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := answer(s.attempt)
+	if err == nil {
+		s.results <- r // the only one
+	}
+	return err
+}
+
+// serve answers browsers until ctx ends, and lets them read what they were
+// answered. If it cannot, the other ways are left.
+func (s *SignIn) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
 	defer g.Wait()
 	defer cancel()
-	s := &http.Server{
-		Handler:     &page{host: l.Addr().String(), take: take},
-		ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: maxHeader,
+	server := &http.Server{
+		Handler: s, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(io.Discard, "", 0), // strangers' mistakes
 	}
 	g.Go(func() {
 		<-ctx.Done()
 		rest, done := context.WithTimeout(context.WithoutCancel(ctx), parting)
 		defer done()
-		s.Shutdown(rest)
-		s.Close()
+		server.Shutdown(rest)
+		server.Close()
 	})
-	if err := s.Serve(netutil.LimitListener(l.Listener, connections)); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	server.Serve(s.l)
 }
 
-// page is the one page.
+// A page is what the browser shows.
 type page struct {
-	host string     // "127.0.0.1:PORT", as browsers name us
-	mu   sync.Mutex // held while take works
-	take func(address string) Page
+	OK    bool // all is well
+	Title string
+	Text  string
 }
 
-func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// After an answer with the right state, the browser is led to a page without
+// one: half a token shall not stay in its address bar and its history.
+var ends = map[string]struct {
+	page
+	status int
+}{
+	"/done":  {page{true, "Done", signin.Explain(nil)}, http.StatusOK},
+	"/again": {page{true, "Done", signin.Explain(signin.ErrRepeated)}, http.StatusOK},
+	"/late":  {page{false, "Not signed in", signin.Explain(signin.ErrLate)}, http.StatusGone},
+}
+
+// ServeHTTP shows the pages of the loopback address.
+func (s *SignIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	end, isEnd := ends[r.URL.Path]
 	switch {
-	case r.Host != p.host: // a name of somebody else's that leads here
-		show(w, http.StatusMisdirectedRequest, Page{Title: "Not here", Text: "This address belongs to a program on your computer."})
-	case r.URL.Path != path:
-		show(w, http.StatusNotFound, Page{Title: "Not found", Text: "There is no such page here."})
+	case r.Host != s.host: // a name of somebody else's that leads here
+		show(w, http.StatusMisdirectedRequest, page{Title: "Not here", Text: "This address belongs to a program on your computer."})
+	case r.URL.Path != path && !isEnd:
+		show(w, http.StatusNotFound, page{Title: "Not found", Text: "There is no such page here."})
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
-		show(w, http.StatusMethodNotAllowed, Page{Title: "Not like this", Text: "Start again from the program."})
+		show(w, http.StatusMethodNotAllowed, page{Title: "Not like this", Text: "Start again from the program."})
+	case isEnd:
+		show(w, end.status, end.page)
 	default:
-		p.mu.Lock()
-		answer := p.take("http://" + p.host + r.URL.RequestURI())
-		p.mu.Unlock()
-		status := http.StatusOK
-		if !answer.OK {
-			status = http.StatusBadRequest
-		}
-		show(w, status, answer)
+		s.answer(w, "http://"+s.host+r.URL.RequestURI())
 	}
 }
 
-func show(w http.ResponseWriter, status int, p Page) {
+func (s *SignIn) answer(w http.ResponseWriter, address string) {
+	err := s.Follow(ipc.Secret(address))
+	to := ""
+	switch err {
+	case nil:
+		to = "/done"
+	case signin.ErrRepeated:
+		to = "/again"
+	case signin.ErrLate:
+		to = "/late"
+	default:
+		show(w, http.StatusBadRequest, page{Title: "Not signed in", Text: signin.Explain(err)})
+		return
+	}
+	guard(w)
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+func show(w http.ResponseWriter, status int, p page) {
 	var b bytes.Buffer
 	if err := layout.Execute(&b, p); err != nil {
 		panic(err) // the template is built in, and so are the fields
 	}
+	guard(w)
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(b.Len()))
+	w.WriteHeader(status)
+	w.Write(b.Bytes())
+}
+
+// guard sets the headers of everything a browser gets from us.
+func guard(w http.ResponseWriter) {
+	h := w.Header()
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer") // the address holds half a token
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	w.Write(b.Bytes())
 }

@@ -1,39 +1,88 @@
 package callback
 
 import (
-	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"stile/app/signin"
+	"stile/tunnel/ipc"
 )
 
-// serve runs a listener until the test ends; taken are the answers it got.
-func serve(t *testing.T, take func(string) Page) (l Listener, stop func()) {
+// A running is a sign-in, and what came of it.
+type running struct {
+	*SignIn
+	taken <-chan signin.Result
+	ended <-chan error
+	stop  func()
+}
+
+func run(t *testing.T) running {
 	t.Helper()
-	l, err := Listen()
+	s, err := Begin(signin.Options{Base: "https://portal.example.net"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	if s.l == nil {
+		t.Fatal("this needs a loopback interface")
+	}
+	taken, ended := make(chan signin.Result, 10), make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
 	var g sync.WaitGroup
-	g.Go(func() {
-		if err := l.Serve(ctx, take); err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	})
-	stop = func() { cancel(); g.Wait() }
+	g.Go(func() { ended <- s.Run(ctx, func(r signin.Result) { taken <- r }) })
+	stop := func() { cancel(); g.Wait() }
 	t.Cleanup(stop)
-	return l, stop
+	return running{s, taken, ended, stop}
 }
 
-func get(t *testing.T, method, url, host string) (int, string, http.Header) {
+// query is what a portal would answer.
+func (r running) query() string {
+	u, err := url.Parse(r.URL())
+	if err != nil {
+		panic(err)
+	}
+	return url.Values{"state": u.Query()["state"], "fragment": {".x"}, "actor_name": {"Zoë D"}, "account_slug": {"acme"}}.Encode()
+}
+
+func (r running) loopback() string { return "http://" + r.host + path }
+
+func (r running) scheme() ipc.Secret {
+	return ipc.Secret("firezone-fd0020211111://handle_client_sign_in_callback?" + r.query())
+}
+
+func (r running) code() string { return base64.RawURLEncoding.EncodeToString([]byte(r.query())) }
+
+// want checks that one answer was taken.
+func (r running) want(t *testing.T) {
+	t.Helper()
+	select {
+	case got := <-r.taken:
+		if !strings.HasSuffix(got.Token.Reveal(), ".x") || got.Account != "acme" || got.Actor != "Zoë D" || len(r.taken) > 0 {
+			t.Errorf("%+v and %d more", got, len(r.taken))
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nothing was taken")
+	}
+}
+
+// A reply is what a browser got, without going where it is led.
+type reply struct {
+	status int
+	body   string
+	http.Header
+}
+
+func ask(t *testing.T, method, url, host string) reply {
 	t.Helper()
 	r, err := http.NewRequest(method, url, nil)
 	if err != nil {
@@ -41,7 +90,7 @@ func get(t *testing.T, method, url, host string) (int, string, http.Header) {
 	}
 	r.Host = host
 	r.Close = true
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,107 +99,243 @@ func get(t *testing.T, method, url, host string) (int, string, http.Header) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer.StatusCode, string(body), answer.Header
+	return reply{answer.StatusCode, string(body), answer.Header}
 }
 
-func TestAnswersAreTakenWhole(t *testing.T) {
-	var taken []string
-	l, _ := serve(t, func(address string) Page {
-		taken = append(taken, address)
-		return Page{OK: len(taken) == 1, Title: "Hello <b>", Text: "Good & bye"}
-	})
-	want := l.URL() + "?state=a%20b&fragment=.x&actor_name=Z%C3%B6e+D"
-	status, body, header := get(t, "GET", want, "")
-	if status != 200 || !strings.Contains(body, "Hello &lt;b&gt;") || !strings.Contains(body, "Good &amp; bye") || !strings.Contains(body, `role="status"`) {
-		t.Errorf("%d %s", status, body)
+func TestTheAnswerComesByLoopback(t *testing.T) {
+	s := run(t)
+	got := ask(t, "GET", s.loopback()+"?"+s.query(), "")
+	if got.status != 303 || got.Get("Location") != "/done" || got.body != "" {
+		t.Errorf("%+v", got)
 	}
-	if len(taken) != 1 || taken[0] != want {
-		t.Errorf("%q", taken)
-	}
+	s.want(t)
 	for name, value := range map[string]string{"Referrer-Policy": "no-referrer", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"} {
-		if header.Get(name) != value {
-			t.Errorf("%s: %s", name, header.Get(name))
+		if got.Get(name) != value {
+			t.Errorf("%s: %s", name, got.Get(name))
 		}
 	}
-	if !strings.HasPrefix(header.Get("Content-Security-Policy"), "default-src 'none'") {
-		t.Error(header)
+	got = ask(t, "GET", "http://"+s.host+"/done", "")
+	if got.status != 200 || !strings.Contains(got.body, "You can close this page") || !strings.Contains(got.body, `role="status"`) || !strings.HasPrefix(got.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("%+v", got)
 	}
-	if status, body, _ := get(t, "GET", want, ""); status != 400 || !strings.Contains(body, `role="alert"`) {
-		t.Errorf("again: %d %s", status, body)
+}
+
+func TestTheAnswerComesByTheSchemeOrByHand(t *testing.T) {
+	s := run(t)
+	if err := s.Follow(s.scheme()); err != nil {
+		t.Error(err)
 	}
+	s.want(t)
+	s = run(t)
+	if err := s.Paste(s.code()); err != nil {
+		t.Error(err)
+	}
+	s.want(t)
+	s = run(t)
+	if err := s.Paste(s.scheme().Reveal()); err != nil {
+		t.Error(err)
+	}
+	s.want(t)
+}
+
+// Whichever comes first counts; the others are told so, each in its way.
+func TestAllWaysAtOnce(t *testing.T) {
+	s := run(t)
+	var g sync.WaitGroup
+	var mu sync.Mutex // guards taken
+	taken := 0
+	for range 5 {
+		for _, way := range []func() bool{
+			func() bool { return ask(t, "GET", s.loopback()+"?"+s.query(), "").Get("Location") == "/done" },
+			func() bool { return s.Follow(s.scheme()) == nil },
+			func() bool { return s.Paste(s.code()) == nil },
+		} {
+			g.Go(func() {
+				if way() {
+					mu.Lock()
+					taken++
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	g.Wait()
+	if taken != 1 {
+		t.Errorf("taken %d times", taken)
+	}
+	s.want(t)
+	if err := s.Follow(s.scheme()); err != signin.ErrRepeated {
+		t.Error(err)
+	}
+	if err := s.Paste(s.code()); err != signin.ErrRepeated {
+		t.Error(err)
+	}
+	if got := ask(t, "GET", s.loopback()+"?"+s.query(), ""); got.Get("Location") != "/again" {
+		t.Errorf("%+v", got)
+	}
+	if got := ask(t, "GET", "http://"+s.host+"/again", ""); got.status != 200 || !strings.Contains(got.body, "has taken over already") {
+		t.Errorf("%+v", got)
+	}
+	s.Cancel() // too late
+	s.stop()
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestForgedAnswersEndNothing(t *testing.T) {
+	s := run(t)
+	other := run(t)
+	if got := ask(t, "GET", s.loopback()+"?"+other.query(), ""); got.status != 400 || !strings.Contains(got.body, "does not belong") || !strings.Contains(got.body, `role="alert"`) {
+		t.Errorf("%+v", got)
+	}
+	if got := ask(t, "GET", s.loopback(), ""); got.status != 400 || !strings.Contains(got.body, "not the answer of a portal") {
+		t.Errorf("%+v", got)
+	}
+	if err := s.Follow(other.scheme()); err != signin.ErrForged {
+		t.Error(err)
+	}
+	if err := s.Paste("hello"); err != signin.ErrNoCode {
+		t.Error(err)
+	}
+	if err := s.Follow(s.scheme()); err != nil {
+		t.Error(err)
+	}
+	s.want(t)
+}
+
+func TestCancelled(t *testing.T) {
+	s := run(t)
+	s.Cancel()
+	s.Cancel()
+	if err := s.Follow(s.scheme()); err != signin.ErrLate {
+		t.Error(err)
+	}
+	got := ask(t, "GET", s.loopback()+"?"+s.query(), "")
+	if got.Get("Location") != "/late" {
+		t.Errorf("%+v", got)
+	}
+	if got = ask(t, "GET", "http://"+s.host+"/late", ""); got.status != 410 || !strings.Contains(got.body, "does not wait for this sign-in any more") {
+		t.Errorf("%+v", got)
+	}
+	s.stop()
+	if err := <-s.ended; err != ErrCancelled || len(s.taken) > 0 {
+		t.Error(err, len(s.taken))
+	}
+	s = run(t)
+	s.stop()
+	if err := <-s.ended; err != ErrCancelled {
+		t.Error(err)
+	}
+	if err := s.Paste(s.code()); err != signin.ErrLate {
+		t.Error(err)
+	}
+}
+
+// Browsers take their time; what is over explains itself as long as a portal's
+// last page works.
+func TestTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, end := range []struct {
+			how  func(s *SignIn, r running)
+			want error
+		}{
+			{func(s *SignIn, r running) { s.Follow(r.scheme()) }, nil},
+			{func(s *SignIn, _ running) { s.Cancel() }, ErrCancelled},
+		} {
+			attempt, err := signin.Begin(signin.Options{Base: "https://portal.example.net"}, strings.NewReader(strings.Repeat("x", 64)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &SignIn{url: attempt.URL(), attempt: attempt, results: make(chan signin.Result, 1), cancelled: make(chan struct{})}
+			s.cancel = sync.OnceFunc(func() { close(s.cancelled) })
+			ended := make(chan error, 1)
+			go func() { ended <- s.Run(t.Context(), func(signin.Result) {}) }()
+			time.Sleep(1000 * time.Hour)
+			if len(ended) > 0 {
+				t.Fatal("it gave up by itself")
+			}
+			end.how(s, running{SignIn: s})
+			time.Sleep(linger - time.Second)
+			if len(ended) > 0 {
+				t.Error("it does not explain itself")
+			}
+			time.Sleep(2 * time.Second)
+			if err := <-ended; err != end.want {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 func TestWhatIsNoAnswerIsNotTaken(t *testing.T) {
-	l, _ := serve(t, func(address string) Page {
-		t.Errorf("%q was taken", address)
-		return Page{}
-	})
-	base := "http://" + l.Addr().String()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	s := run(t)
+	base := "http://" + s.host
+	_, port, _ := net.SplitHostPort(s.host)
 	for _, row := range []struct {
 		method, url, host string
 		want              int
 	}{
-		{"GET", base + "/", "", 404},
+		{"GET", base + "/?" + s.query(), "", 404},
 		{"GET", base + "/favicon.ico", "", 404},
-		{"GET", base + path + "/x", "", 404},
-		{"POST", l.URL(), "", 405},
-		{"HEAD", l.URL(), "", 405},
-		{"OPTIONS", l.URL(), "", 405},
-		{"GET", l.URL() + "?state=x", "evil.example", 421},
-		{"GET", l.URL() + "?state=x", "localhost:" + port, 421},
-		{"GET", l.URL() + "?state=x", "127.0.0.1", 421},
+		{"GET", base + path + "/x?" + s.query(), "", 404},
+		{"POST", s.loopback() + "?" + s.query(), "", 405},
+		{"HEAD", s.loopback() + "?" + s.query(), "", 405},
+		{"OPTIONS", s.loopback(), "", 405},
+		{"GET", s.loopback() + "?" + s.query(), "evil.example", 421},
+		{"GET", s.loopback() + "?" + s.query(), "localhost:" + port, 421},
+		{"GET", s.loopback() + "?" + s.query(), "127.0.0.1", 421},
 	} {
-		if got, _, _ := get(t, row.method, row.url, row.host); got != row.want {
-			t.Errorf("%s %s from %s: %d", row.method, row.url, row.host, got)
+		if got := ask(t, row.method, row.url, row.host); got.status != row.want {
+			t.Errorf("%s %s from %s: %d", row.method, row.url, row.host, got.status)
 		}
+	}
+	if len(s.taken) > 0 {
+		t.Error("taken")
 	}
 }
 
 func TestOnlyThisMachineIsListenedTo(t *testing.T) {
-	l, err := Listen()
+	s, err := Begin(signin.Options{Base: "https://portal.example.net"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	if a := l.Addr().(*net.TCPAddr); a.IP.String() != "127.0.0.1" || a.Port == 0 {
-		t.Error(a)
+	if a := s.l.Addr().(*net.TCPAddr); a.IP.String() != "127.0.0.1" || a.Port == 0 || !strings.Contains(s.URL(), url.QueryEscape("http://"+a.String()+path)) {
+		t.Error(a, s.URL())
+	}
+	s.Close()
+	if conn, err := net.Dial("tcp", s.host); err == nil {
+		conn.Close()
+		t.Error("it still listens")
+	}
+	if _, err := Begin(signin.Options{Base: "http://portal.example.net"}); err == nil {
+		t.Error("a password in the clear")
 	}
 }
 
-// The page is read even if the answer ends the waiting, as it does.
+// The answer is read even if it ends the waiting, as it does.
 func TestTheEndWaitsForThePage(t *testing.T) {
-	answered := make(chan bool, 1)
-	l, stop := serve(t, func(string) Page {
-		answered <- true
-		return Page{OK: true, Title: "Done", Text: strings.Repeat("x", 1<<20)}
-	})
-	conn, err := net.Dial("tcp", l.Addr().String())
+	s := run(t)
+	conn, err := net.Dial("tcp", s.host)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "GET %s?x HTTP/1.1\r\nHost: %s\r\n\r\n", path, l.Addr())
-	<-answered
-	ended := make(chan bool)
-	go func() { stop(); close(ended) }()
-	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
+	fmt.Fprintf(conn, "GET %s?%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, s.query(), s.host)
+	<-s.taken
+	s.stop()
+	if text, err := io.ReadAll(conn); err != nil || !strings.Contains(string(text), "Location: /done") {
+		t.Errorf("%q, %v", text, err)
 	}
-	if body, err := io.ReadAll(answer.Body); err != nil || len(body) < 1<<20 {
-		t.Errorf("%d bytes, %v", len(body), err)
-	}
-	<-ended
-	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
+	if _, err := net.Dial("tcp", s.host); err == nil {
 		t.Error("it still listens")
 	}
 }
 
 func TestNoiseDoesNotBlockTheAnswer(t *testing.T) {
-	l, _ := serve(t, func(string) Page { return Page{OK: true} })
+	s := run(t)
 	for i := range connections {
-		conn, err := net.Dial("tcp", l.Addr().String())
+		conn, err := net.Dial("tcp", s.host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +348,7 @@ func TestNoiseDoesNotBlockTheAnswer(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	if got, _, _ := get(t, "GET", l.URL()+"?x", ""); got != 200 {
+	if got := ask(t, "GET", s.loopback()+"?"+s.query(), ""); got.Get("Location") != "/done" {
 		t.Error(got)
 	}
 	if took := time.Since(began); took > 2*patience {
@@ -171,13 +356,14 @@ func TestNoiseDoesNotBlockTheAnswer(t *testing.T) {
 	}
 }
 
-func TestServeTellsWhyItCannot(t *testing.T) {
-	l, err := Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	if err := l.Serve(t.Context(), nil); !errors.Is(err, net.ErrClosed) {
+func TestABrokenListenerLeavesTheOtherWays(t *testing.T) {
+	s := run(t)
+	s.l.Close()
+	if err := s.Follow(s.scheme()); err != nil {
 		t.Error(err)
+	}
+	s.want(t)
+	if errors.Is(s.Follow(""), nil) {
+		t.Error("nothing is an answer")
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"stile/app/instance"
 	"stile/platform/desktop"
 	"stile/platform/ipcsock"
 	"stile/tunnel/ipc"
@@ -27,16 +28,17 @@ const (
 )
 
 type commands struct {
-	SignIn    signInCommand    `cmd:"" help:"Sign in, with your browser."`
-	SignOut   signOutCommand   `cmd:"" help:"Sign out and disconnect."`
-	Status    statusCommand    `cmd:"" help:"Show whether you are connected, to what, and how."`
-	Resources resourcesCommand `cmd:"" help:"List what you can reach."`
-	Why       whyCommand       `cmd:"" help:"Find out why a host cannot be reached, and what to do."`
-	Internet  internetCommand  `cmd:"" help:"Send all other traffic through the tunnel too, or not."`
-	Logs      logsCommand      `cmd:"" help:"See, change, clear and export what is logged."`
-	Connect   connectCommand   `cmd:"" help:"Connect as who you are signed in, if that did not happen by itself."`
-	Settings  settingsCommand  `cmd:"" help:"See and change what the service goes by."`
-	Version   versionCommand   `cmd:"" help:"Show the versions of this program and of the service."`
+	SignIn    signInCommand       `cmd:"" help:"Sign in, with your browser."`
+	SignOut   signOutCommand      `cmd:"" help:"Sign out and disconnect."`
+	Status    statusCommand       `cmd:"" help:"Show whether you are connected, to what, and how."`
+	Resources resourcesCommand    `cmd:"" help:"List what you can reach."`
+	Why       whyCommand          `cmd:"" help:"Find out why a host cannot be reached, and what to do."`
+	Internet  internetCommand     `cmd:"" help:"Send all other traffic through the tunnel too, or not."`
+	Logs      logsCommand         `cmd:"" help:"See, change, clear and export what is logged."`
+	Connect   connectCommand      `cmd:"" help:"Connect as who you are signed in, if that did not happen by itself."`
+	Settings  settingsCommand     `cmd:"" help:"See and change what the service goes by."`
+	Open      openDeepLinkCommand `cmd:"" name:"open-deep-link" hidden:"" help:"Hand an address of the URL scheme to the program that waits for it."`
+	Version   versionCommand      `cmd:"" help:"Show the versions of this program and of the service."`
 
 	Socket string `env:"STILE_SOCKET" default:"${socket}" placeholder:"PATH" hidden:"" help:"Where the service listens."`
 }
@@ -47,13 +49,15 @@ type program struct {
 	in       *os.File
 	out, err io.Writer
 	open     func(ctx context.Context, address string) error // a browser
+	dir      string                                          // where programs of this user meet
+	register func(program string) error                      // with the desktop, for the URL scheme
 	now      func() time.Time
 }
 
 // Main runs the command line args, without the program's name, and returns the
 // exit code: 0 done, 1 failed, 2 not understood. The end of ctx cancels it.
 func Main(ctx context.Context, args []string, in *os.File, out, err io.Writer) int {
-	p := &program{in: in, out: out, err: err, open: desktop.Open, now: time.Now}
+	p := &program{in: in, out: out, err: err, open: desktop.Open, dir: instance.Dir(), register: desktop.Register, now: time.Now}
 	return p.main(ctx, args)
 }
 

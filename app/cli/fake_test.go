@@ -138,6 +138,8 @@ type result struct {
 type run struct {
 	input   string
 	browser func(address string) error
+	dir     string   // of programs of this user
+	in      *os.File // standard input; nil: input
 }
 
 func (f *fake) run(t *testing.T, args ...string) result { return run{}.run(t, f.socket, args...) }
@@ -161,8 +163,14 @@ func (r run) runUntil(ctx context.Context, t *testing.T, socket string, args ...
 	if _, err := io.WriteString(type_, r.input); err != nil {
 		t.Fatal(err)
 	}
+	if r.in != nil {
+		in = r.in
+	}
 	out, errs := newBuffer(), newBuffer()
-	p := &program{in: in, out: out, err: errs, now: time.Now, open: func(_ context.Context, address string) error {
+	if r.dir == "" {
+		r.dir = t.TempDir()
+	}
+	p := &program{in: in, out: out, err: errs, now: time.Now, dir: r.dir, register: func(string) error { return errBroken }, open: func(_ context.Context, address string) error {
 		if r.browser == nil {
 			return desktop.ErrNoDesktop
 		}

@@ -3,10 +3,12 @@ package cli
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"stile/app/callback"
+	"stile/app/instance"
 	"stile/app/signin"
 	"stile/platform/desktop"
 	"stile/tunnel/ipc"
@@ -42,7 +45,7 @@ func (c signInCommand) Run(ctx context.Context, p *program) error {
 	if s.Session.Token.Managed() {
 		return ipc.Problemf(ipc.TokenIsManaged, "The service uses a token from its %s, which an administrator gave it. Nobody can sign in as long as it has that.", s.Session.Token)
 	}
-	place, err := c.place(s)
+	place, err := signin.Place(&s.Session, c.AuthURL, c.Account)
 	if err != nil {
 		return err
 	}
@@ -60,77 +63,112 @@ func (c signInCommand) Run(ctx context.Context, p *program) error {
 	return p.signIn(ctx, r)
 }
 
-// place is where to sign in.
-func (c signInCommand) place(s *ipc.State) (signin.Options, error) {
-	base := c.AuthURL
-	if base == "" {
-		base = s.Session.AuthURL
-	}
-	if base == "" {
-		if s.Session.Portal == "" {
-			return signin.Options{}, advice("The service was not told which portal is its. An administrator has to set STILE_API_URL for it.")
-		}
-		var err error
-		if base, err = signin.Base(s.Session.Portal); err != nil {
-			return signin.Options{}, err
-		}
-	}
-	return signin.Options{Base: base, Account: c.Account}, nil
-}
-
-// browse signs in with the desktop's browser. The error is
-// desktop.ErrNoDesktop if there is none.
+// browse signs in with the desktop's browser, by whichever way its answer comes
+// (package signin). The error is desktop.ErrNoDesktop if there is none.
 func (p *program) browse(ctx context.Context, o signin.Options) error {
-	back, err := callback.Listen()
+	in, err := callback.Begin(o)
 	if err != nil {
-		return fmt.Errorf("wait for the browser: %w", err)
-	}
-	o.Redirect = back.URL()
-	attempt, err := signin.Begin(o, rand.Reader)
-	if err != nil {
-		back.Close()
 		return err
 	}
-
-	taken, broken := make(chan signin.Result, 1), make(chan error, 1)
+	taken, replaced := make(chan signin.Result, 1), make(chan bool, 1)
 	serving, stop := context.WithCancel(ctx)
 	var g sync.WaitGroup
 	defer g.Wait()
 	defer stop()
-	g.Go(func() {
-		broken <- back.Serve(serving, func(address string) callback.Page {
-			r, err := attempt.Finish(address)
-			if err == nil {
-				taken <- r // the only one
-			}
-			if err == nil || errors.Is(err, signin.ErrRepeated) {
-				return callback.Page{OK: true, Title: "Done", Text: signin.Explain(err)}
-			}
-			return callback.Page{Title: "Not signed in", Text: signin.Explain(err)}
-		})
-	})
+	g.Go(func() { in.Run(serving, func(r signin.Result) { taken <- r }) })
 
 	fmt.Fprintln(p.err, "Opening your browser to sign in.")
-	if err := p.open(ctx, attempt.URL()); errors.Is(err, desktop.ErrNoDesktop) {
+	if err := p.open(ctx, in.URL()); errors.Is(err, desktop.ErrNoDesktop) {
 		return err
 	} else if err != nil {
 		fmt.Fprintln(p.err, "That did not work:", clean(err.Error()))
 	}
-	fmt.Fprintf(p.out, "If it does not open, open this address in a browser on this computer:\n\n  %s\n\n", attempt.URL())
-	fmt.Fprintln(p.err, "Waiting until you are signed in there. Ctrl-C cancels.")
-	select {
-	case r := <-taken:
-		return p.signIn(ctx, r) // the page goes on explaining itself meanwhile
-	case err := <-broken:
-		if ctx.Err() != nil {
+	g.Go(func() { p.listen(serving, in, func() { replaced <- true }) })
+	fmt.Fprintf(p.out, "If it does not open, open this address in a browser on this computer:\n\n  %s\n\n", in.URL())
+	fmt.Fprintln(p.err, "Waiting until you are signed in there. If the page shows a code for you to copy, paste it here and press Enter. Ctrl-C cancels.")
+	lines, restore, err := p.lines(serving)
+	if err != nil {
+		return err
+	}
+	defer restore()
+	late := time.After(browserTime)
+	for {
+		select {
+		case r := <-taken:
+			return p.signIn(ctx, r) // the page goes on explaining itself meanwhile
+		case l := <-lines:
+			if l.err != nil {
+				lines = nil // nobody types
+			} else if err := in.Paste(l.text); err != nil {
+				fmt.Fprintln(p.err, signin.Explain(err))
+			}
+		case <-replaced:
+			return advice("You started to sign in once more, and this one gave way. Go on there.")
+		case <-late:
+			return advice("Nobody signed in within 15 minutes. Start again with: stile sign-in")
+		case <-ctx.Done():
 			return ctx.Err()
 		}
-		return fmt.Errorf("wait for the browser: %w", err)
-	case <-time.After(browserTime):
-		return advice("Nobody signed in within 15 minutes. Start again with: stile sign-in")
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+}
+
+// listen takes answers that the desktop hands over by the URL scheme, until ctx
+// ends. If it cannot, there are two other ways. An earlier command that still
+// waits gives way to this one.
+func (p *program) listen(ctx context.Context, in *callback.SignIn, replaced func()) {
+	if program, err := os.Executable(); err == nil {
+		p.register(program)
+	}
+	dir := filepath.Join(p.dir, signInDir)
+	i, err := instance.Acquire(dir)
+	for n := 0; n < 20 && (errors.Is(err, instance.ErrRunning) || errors.Is(err, instance.ErrOtherSession)); n++ {
+		if n == 0 {
+			instance.Send(ctx, dir, instance.NewInstance{})
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+		i, err = instance.Acquire(dir)
+	}
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	i.Serve(ctx, func(m instance.Message) {
+		switch m := m.(type) {
+		case instance.Deeplink:
+			in.Follow(m.URL)
+		case instance.NewInstance:
+			in.Cancel()
+			replaced()
+			cancel()
+		}
+	})
+}
+
+// signInDir is where "stile sign-in" waits for answers, below the folder of the
+// tray, which waits for its own.
+const signInDir = "sign-in"
+
+type openDeepLinkCommand struct {
+	URL string `arg:"" name:"url" help:"The address."`
+}
+
+// Run hands the address to whoever waits for one: the tray, a "stile sign-in" in
+// a terminal, or both. Each knows its own.
+func (c openDeepLinkCommand) Run(ctx context.Context, p *program) error {
+	m := instance.Deeplink{URL: ipc.Secret(c.URL)}
+	err := instance.Send(ctx, filepath.Join(p.dir, signInDir), m)
+	if e := instance.Send(ctx, p.dir, m); e == nil || !errors.Is(e, instance.ErrNobody) {
+		err = e
+	}
+	if errors.Is(err, instance.ErrNobody) {
+		return advice("No program waits for this answer: the sign-in is over, or its program has ended. Start again from the tray, or with: stile sign-in")
+	}
+	return err
 }
 
 // paste has the user carry the token.
@@ -140,6 +178,7 @@ func (p *program) paste(ctx context.Context, o signin.Options) (signin.Result, e
 		return signin.Result{}, err
 	}
 	fmt.Fprintf(p.out, "Open this address in a browser and sign in:\n\n  %s\n\n", page)
+	p.copy(page)
 	text, err := p.readToken(ctx)
 	if err != nil {
 		return signin.Result{}, err
@@ -152,46 +191,79 @@ func (p *program) paste(ctx context.Context, o signin.Options) (signin.Result, e
 	return r, err
 }
 
-// readToken reads one line: from a terminal without showing it, else the first
-// that is not empty.
-func (p *program) readToken(ctx context.Context) (string, error) {
-	read := func() (string, error) {
-		in := bufio.NewReader(io.LimitReader(p.in, 4*ipc.MaxToken))
-		for {
-			line, err := in.ReadString('\n')
-			if strings.TrimSpace(line) != "" || err == io.EOF {
-				return line, nil
-			}
-			if err != nil {
-				return "", err
-			}
-		}
+// copy puts text on the clipboard of the user's terminal, also one that is far
+// away (OSC 52). Terminals that do not do that ignore it.
+func (p *program) copy(text string) {
+	if f, is := p.err.(*os.File); is && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" && os.Getenv("TERM") != "linux" {
+		fmt.Fprintf(f, "\x1b]52;c;%s\a", base64.StdEncoding.EncodeToString([]byte(text)))
 	}
+}
+
+// readToken reads one line.
+func (p *program) readToken(ctx context.Context) (string, error) {
+	lines, restore, err := p.lines(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer restore()
+	if term.IsTerminal(int(p.in.Fd())) {
+		fmt.Fprint(p.err, "Then paste the token that the page shows (it stays invisible) and press Enter: ")
+		defer fmt.Fprintln(p.err)
+	}
+	select {
+	case l := <-lines:
+		if l.err == io.EOF {
+			l.err = nil // no token is told apart by who reads it
+		}
+		return l.text, l.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// A typed is a line of input, or why there are no more.
+type typed struct {
+	text string
+	err  error
+}
+
+// lines reads what is typed, without showing it, or else lines of input that
+// are not empty. restore leaves the terminal as it was; it is to be called.
+func (p *program) lines(ctx context.Context) (lines <-chan typed, restore func(), err error) {
+	in := bufio.NewReader(io.LimitReader(p.in, 1<<20))
+	read, restore := func() (string, error) { return in.ReadString('\n') }, func() {}
 	if fd := int(p.in.Fd()); term.IsTerminal(fd) {
 		before, err := term.GetState(fd)
 		if err != nil {
-			return "", err
+			return nil, nil, err
 		}
-		defer term.Restore(fd, before) // Ctrl-C leaves the terminal as it was, too
-		fmt.Fprint(p.err, "Then paste the token that the page shows (it stays invisible) and press Enter: ")
-		defer fmt.Fprintln(p.err)
+		restore = func() { term.Restore(fd, before) } // after Ctrl-C, too
 		read = func() (string, error) {
 			line, err := term.ReadPassword(fd)
 			return string(line), err
 		}
 	}
-	type result struct {
-		text string
-		err  error
-	}
-	got := make(chan result, 1)
-	go func() { text, err := read(); got <- result{text, err} }() // cannot be interrupted; ends with us at the latest
-	select {
-	case r := <-got:
-		return r.text, r.err
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
+	out := make(chan typed)
+	go func() { // a read cannot be interrupted; it ends with us at the latest
+		for {
+			text, err := read()
+			l := typed{text, err}
+			if strings.TrimSpace(text) != "" {
+				l.err = nil
+			} else if err == nil {
+				continue
+			}
+			select {
+			case out <- l:
+			case <-ctx.Done():
+				return
+			}
+			if l.err != nil {
+				return
+			}
+		}
+	}()
+	return out, restore, nil
 }
 
 // signIn gives the service the token and waits until it is connected.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,9 +10,11 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"stile/app/instance"
 	"stile/platform/desktop"
 	"stile/tunnel/ipc"
 )
@@ -272,5 +275,113 @@ func TestWaitingForTheConnectionHasAnEnd(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "The portal cannot be reached."); n != 1 {
 		t.Errorf("said %d times", n)
+	}
+}
+
+// stock is a portal that knows of no redirect_uri: what its last page leads to,
+// and our code for the same.
+func stock(address string) (link, code string) {
+	u, _ := url.Parse(address)
+	query := url.Values{"account_slug": {"acme"}, "actor_name": {"Alice Doe"}, "fragment": {".secret"}, "state": u.Query()["state"]}.Encode()
+	return "firezone-fd0020211111://handle_client_sign_in_callback?" + query, base64.RawURLEncoding.EncodeToString([]byte(query))
+}
+
+// open is the desktop, which calls us until somebody listens.
+func open(t *testing.T, f *fake, dir, link string) (r result) {
+	for range 50 {
+		if r = (run{dir: dir}).run(t, f.socket, "open-deep-link", link); r.code == done {
+			return r
+		}
+	}
+	t.Errorf("nobody listens: %+v", r)
+	return r
+}
+
+func TestSignInByTheScheme(t *testing.T) {
+	f, dir := serve(t, ipc.SignedOut), t.TempDir()
+	handed := make(chan result, 1)
+	run{dir: dir, browser: func(address string) error {
+		link, _ := stock(address)
+		go func() { handed <- open(t, f, dir, link) }()
+		return nil
+	}}.run(t, f.socket, "sign-in").want(t, done, "Connected as Alice Doe (acme).", "Signed in.")
+	wantToken(t, f, "[0-9a-f]{64}\\.secret", "acme", "Alice Doe")
+	if r := <-handed; r.out+r.err != "" {
+		t.Errorf("%+v", r)
+	}
+	run{dir: dir}.run(t, f.socket, "open-deep-link", "stile://x").want(t, failed, "", "No program waits for this answer")
+	run{dir: dir}.run(t, f.socket, "open-deep-link", "no address").want(t, failed, "", "not an address")
+}
+
+func TestDeepLinksReachTheTray(t *testing.T) {
+	f, dir := serve(t, ipc.SignedOut), t.TempDir()
+	tray, err := instance.Acquire(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan instance.Message, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	var g sync.WaitGroup
+	g.Go(func() { tray.Serve(ctx, func(m instance.Message) { heard <- m }) })
+	defer g.Wait()
+	defer cancel()
+	run{dir: dir}.run(t, f.socket, "open-deep-link", "stile://x?y=z").want(t, done, "", "")
+	if m := <-heard; m != (instance.Deeplink{URL: "stile://x?y=z"}) || len(heard) > 0 {
+		t.Errorf("%#v", m)
+	}
+}
+
+func TestSignInByACode(t *testing.T) {
+	f := serve(t, ipc.SignedOut)
+	link, code := make(chan string, 1), make(chan string, 1)
+	for _, what := range []chan string{link, code} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			defer w.Close()
+			io.WriteString(w, "\nwhat?\nstile://elsewhere\n")
+			io.WriteString(w, <-what+"\n")
+		}()
+		got := run{in: r, browser: func(address string) error {
+			l, c := stock(address)
+			link <- l
+			code <- c
+			return nil
+		}}.run(t, f.socket, "sign-in")
+		got.want(t, done, "Connected as Alice Doe (acme).", "This is not the code that the page shows.")
+		if n := strings.Count(got.err, "This is not the code"); n != 2 {
+			t.Errorf("said %d times: %s", n, got.err)
+		}
+		wantToken(t, f, "[0-9a-f]{64}\\.secret", "acme", "Alice Doe")
+		r.Close()
+		for _, other := range []chan string{link, code} {
+			select {
+			case <-other:
+			default:
+			}
+		}
+	}
+}
+
+func TestASecondSignInReplacesTheFirst(t *testing.T) {
+	f, dir := serve(t, ipc.SignedOut), t.TempDir()
+	first := make(chan result, 1)
+	began := make(chan string, 2)
+	browser := func(address string) error { began <- address; return nil }
+	go func() { first <- run{dir: dir, browser: browser}.run(t, f.socket, "sign-in") }()
+	old, _ := stock(<-began)
+	open(t, f, dir, "stile://x") // until it listens
+	second := make(chan result, 1)
+	go func() { second <- run{dir: dir, browser: browser}.run(t, f.socket, "sign-in") }()
+	link, _ := stock(<-began)
+	(<-first).want(t, failed, "", "this one gave way")
+	for _, l := range []string{old, link} { // the old one is not taken
+		open(t, f, dir, l)
+	}
+	(<-second).want(t, done, "Connected as Alice Doe", "")
+	if len(f.told()) != 1 {
+		t.Errorf("%d commands", len(f.told()))
 	}
 }

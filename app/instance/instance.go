@@ -135,7 +135,9 @@ func (i *Instance) Serve(ctx context.Context, take func(Message)) error {
 		g.Go(func() {
 			defer func() { <-slots }()
 			defer conn.Close()
-			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			conn.SetDeadline(time.Now().Add(answerTime))
+			// Reading ends then; who was heard is still told so.
+			defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
 			hear(conn, func(m Message) {
 				one.Lock()
 				defer one.Unlock()
@@ -147,7 +149,6 @@ func (i *Instance) Serve(ctx context.Context, take func(Message)) error {
 
 // hear takes one message. Whoever says something else is hung up on.
 func hear(conn net.Conn, take func(Message)) {
-	conn.SetDeadline(time.Now().Add(answerTime))
 	if sameUser(conn) != nil {
 		return
 	}

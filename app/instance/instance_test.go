@@ -101,6 +101,24 @@ func TestTheSecondStartIsHeardByTheFirst(t *testing.T) {
 	serve(t, dir) // and the next one can start
 }
 
+// A message may be what the instance waited for, and end it.
+func TestWhoEndsAnInstanceIsHeard(t *testing.T) {
+	for range 20 {
+		dir := filepath.Join(t.TempDir(), "stile")
+		i, err := Acquire(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var g sync.WaitGroup
+		g.Go(func() { i.Serve(ctx, func(Message) { cancel() }) })
+		if err := Send(t.Context(), dir, NewInstance{}); err != nil {
+			t.Error(err)
+		}
+		g.Wait()
+	}
+}
+
 func TestSecretsAreNotShown(t *testing.T) {
 	if text := fmt.Sprintf("%v %+v %#v %s", Deeplink{link}, Deeplink{link}, Deeplink{link}, Deeplink{link}.URL); strings.Contains(text, "fragment") {
 		t.Error(text)
