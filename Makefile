@@ -57,7 +57,7 @@ fuzz: ## every fuzz target for FUZZTIME (default 30s) each
 	build/fuzz.sh $${FUZZTIME:-30s}
 
 sim: build ## long runs: simulations with many seeds, then the long scenarios of the lab
-	STILE_SIM_SEEDS=$${SEEDS:-5000} go test -count=1 -timeout 60m ./tunnel/sim/... ./tunnel/nat/... ./tunnel/path/...
+	STILE_SIM_SEEDS=$${SEEDS:-5000} go test -count=1 -timeout 60m ./tunnel/sim/... ./tunnel/nat/... ./tunnel/gateway/... ./tunnel/path/...
 	@$(STAGE) long $(BIN)/lab run $(LONG) --json
 
 package: ## deb, rpm and MSI packages

@@ -69,7 +69,11 @@ func newBenchWith(t testing.TB, c Config, authorizations ...wire.Authorization) 
 // at moves the clock to that many seconds after the start, timer by timer.
 func (b *bench) at(seconds float64) {
 	b.t.Helper()
-	end := boot.Add(time.Duration(seconds * float64(time.Second)))
+	b.until(boot.Add(time.Duration(seconds * float64(time.Second))))
+}
+
+func (b *bench) until(end time.Time) {
+	b.t.Helper()
 	for next := b.c.Next(); !next.IsZero() && !next.After(end); next = b.c.Next() {
 		if next.After(b.now) {
 			b.now = next

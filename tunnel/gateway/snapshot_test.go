@@ -56,6 +56,25 @@ func TestO3SessionsOutliveTheGateway(t *testing.T) {
 	b.passes(1, tcp(c4(1), p, 5002, 443, syn), addrA) // the name is known, too
 }
 
+// The time between two gateways counts: what would be over is.
+func TestO3TimeGoesOnMeanwhile(t *testing.T) {
+	for _, test := range []struct {
+		gap  time.Duration
+		open bool
+	}{{99 * time.Second, true}, {100 * time.Second, false}} {
+		b := established(t)
+		p := proxies(1)[0]
+		b.passes(1, udp(c4(1), p, 6000, 53), addrA)
+		b.arrives(udp(addrA, c4(1), 53, 6000), p)
+		b.at(200) // of 300 seconds
+		b = b.restarted(test.gap)
+		b.grant(1, dns(1, "*.corp.example"), 0)
+		if got := b.receive(udp(addrA, c4(1), 53, 6000)) != nil; got != test.open {
+			t.Errorf("%v later it goes on: %v, want %v", test.gap, got, test.open)
+		}
+	}
+}
+
 // Where names may point, sessions may go on, and nowhere else: an administrator
 // may have changed his mind. Other clients' sessions are not concerned.
 func TestO3AllowedAddresses(t *testing.T) {

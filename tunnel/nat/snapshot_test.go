@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
+
+	"stile/tunnel/packet"
 )
 
 // restarted is a world whose table was written down and read by another
@@ -75,6 +78,46 @@ func TestO3WhatCannotBeReadChangesNothing(t *testing.T) {
 	}
 	if err := w.Restore(good, 0, w.now); !errors.Is(err, ErrSnapshot) {
 		t.Errorf("into a table in use: %v", err)
+	}
+}
+
+// Nobody leads a session astray by what is written: it goes where its client
+// sends, or where its proxy address may point.
+func TestO3SessionsThatCannotBe(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	w.goes(udp(client4, addrC, 5000, 53), addrC)
+	w.goes(udp(client4, p4(foo, 1), 6000, 53), addrA)
+	good := w.AppendSnapshot(nil, w.now)
+	at := func(k key) int { return bytes.Index(good, k.append(nil)) }
+	direct := at(key{addr: addrC.As16(), id: 5000, proto: packet.UDP})
+	proxied := at(key{addr: p4(foo, 1).As16(), id: 6000, proto: packet.UDP})
+	if direct < 0 || proxied < 0 {
+		t.Fatal("the sessions are not there")
+	}
+	const size = 22 // of a key; the outside one follows, then the binding
+	replace := func(at int, b ...byte) []byte {
+		return append(append(bytes.Clone(good[:at]), b...), good[at+len(b):]...)
+	}
+	mapped := func(a netip.Addr) []byte { b := a.As16(); return b[:] }
+	for name, b := range map[string][]byte{
+		"to an address that it was not sent to": replace(direct+size, mapped(addrB)...),
+		"to loopback":                           replace(proxied+size, mapped(netip.MustParseAddr("127.0.0.1"))...),
+		"to a peer":                             replace(proxied+size, mapped(client4)...),
+		"of another proxy address":              replace(proxied, mapped(p4(foo, 2))...),
+		"of no binding":                         replace(proxied+2*size, 0, 0, 0, 0),
+		"of a binding that is not there":        replace(proxied+2*size, 0, 0, 0, 99),
+		"a binding of an address that is none":  replace(direct+2*size, 0, 0, 0, 1),
+		"from port 0":                           replace(direct+size+16, 0, 0),
+		"of two protocols":                      replace(direct+size+20, byte(packet.TCP)),
+	} {
+		table := New(Config{Rand: rand.New(rand.NewPCG(3, 4))}, epoch)
+		if err := table.Restore(b, 0, epoch); !errors.Is(err, ErrSnapshot) || table.Len() > 0 {
+			t.Errorf("%s: %v, %d sessions", name, err, table.Len())
+		}
+	}
+	if err := New(Config{Rand: rand.New(rand.NewPCG(3, 4))}, epoch).Restore(replace(0, 1), 0, epoch); err != nil {
+		t.Errorf("as it was: %v", err)
 	}
 }
 
