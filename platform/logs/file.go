@@ -153,7 +153,7 @@ func clearLogs(dir string) (last error) {
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		switch {
-		case e.Type().IsRegular() && strings.HasSuffix(e.Name(), "log"):
+		case e.Type().IsRegular() && (strings.HasSuffix(e.Name(), "log") || isKept(e.Name())):
 		case e.Type() == fs.ModeSymlink && strings.HasSuffix(e.Name(), ".latest"):
 		default:
 			continue
@@ -170,7 +170,8 @@ const young = 5 * time.Minute
 
 // Prune deletes the oldest log files of several folders until all of them
 // together hold at most limit bytes. It leaves files that were written to in
-// the last five minutes, and the latest of each folder.
+// the last five minutes, and the latest log of each folder. What Log.Keep made
+// counts like a log.
 func Prune(dirs []string, limit int64, now time.Time) (last error) {
 	type old struct {
 		path string
@@ -186,7 +187,7 @@ func Prune(dirs []string, limit int64, now time.Time) (last error) {
 		}
 		var here []old
 		for _, e := range entries {
-			if !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), ".log") {
+			if !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), ".log") && !isKept(e.Name()) {
 				continue
 			}
 			info, err := e.Info()
@@ -194,7 +195,12 @@ func Prune(dirs []string, limit int64, now time.Time) (last error) {
 				continue // deleted meanwhile
 			}
 			total += info.Size()
-			here = append(here, old{filepath.Join(dir, e.Name()), info.Size(), info.ModTime()})
+			o := old{filepath.Join(dir, e.Name()), info.Size(), info.ModTime()}
+			if isKept(e.Name()) {
+				all = append(all, o)
+			} else {
+				here = append(here, o)
+			}
 		}
 		slices.SortFunc(here, func(a, b old) int { return a.at.Compare(b.at) })
 		all = append(all, here[:max(0, len(here)-1)]...)
