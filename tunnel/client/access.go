@@ -57,6 +57,7 @@ func (c *Core) renew(r *resource, now time.Time) {
 func (c *Core) ask(r *resource, now time.Time) {
 	r.asked, r.request.again = now, false
 	c.count(requests)
+	c.note(core.Note{What: "authorization asked", Resource: r.ID})
 	c.tell(wire.RequestAuthorization{Resource: r.ID, ConnectedGateways: c.preferred(r)})
 }
 
@@ -109,10 +110,12 @@ func (c *Core) created(m wire.AuthorizationCreated, now time.Time) {
 	switch {
 	case r == nil || r.request == nil:
 		c.count(authorizationsIgnored)
+		c.note(core.Note{What: "authorization ignored", Reason: "not asked for", Resource: m.Resource})
 		return
 	case m.Iceless || m.GatewayKey.IsZero() || !policy.IsPeer(m.GatewayIPv4) || !policy.IsPeer(m.GatewayIPv6):
 		// The first we said we cannot do, the others no gateway has.
 		c.count(authorizationsInvalid)
+		c.note(core.Note{What: "authorization ignored", Reason: "invalid", Resource: m.Resource})
 		return
 	}
 	err := c.paths.Upsert(path.Peer{
@@ -124,12 +127,15 @@ func (c *Core) created(m wire.AuthorizationCreated, now time.Time) {
 	}, now)
 	if errors.Is(err, path.ErrNoRelay) { // relays are on their way
 		r.request.granted = &m
+		c.note(core.Note{What: "authorization waits", Reason: err.Error(), Resource: m.Resource})
 		return
 	}
 	if err != nil {
 		c.count(authorizationsInvalid)
+		c.note(core.Note{What: "authorization ignored", Reason: err.Error(), Resource: m.Resource})
 		return
 	}
+	c.note(core.Note{What: "authorization granted", Resource: m.Resource, Peer: id.PeerOf(m.Gateway)})
 	g := c.connect(m)
 	if r.gateway != g {
 		c.detach(r, now)
@@ -194,6 +200,7 @@ func (c *Core) failed(m wire.AuthorizationFailed, now time.Time) {
 		return
 	}
 	c.count(refusals)
+	c.note(core.Note{What: "authorization refused", Reason: m.Reason, Resource: m.Resource})
 	r.refusal = Refusal{Reason: m.Reason, Violated: m.Violated, At: now}
 	c.dropRequest(r)
 	switch m.Reason {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"stile/tunnel/core"
 	"stile/tunnel/packet"
 	"stile/tunnel/resolver"
 	"stile/tunnel/wire"
@@ -182,6 +183,7 @@ func (c *Core) announce(b *binding, now time.Time) {
 		return
 	}
 	c.count(announcements)
+	c.note(core.Note{What: "name announced", Name: b.name.FQDN, Resource: b.resource.ID, Peer: g.peer})
 	c.paths.Control(g.peer, assignedIPs(b, addrs), now)
 }
 
@@ -234,8 +236,10 @@ func (c *Core) domainStatus(g *gateway, s wire.DomainStatus, now time.Time) {
 	c.lack(n)
 	packets := c.release(&b.queue)
 	if s.Active {
+		c.note(core.Note{What: "name confirmed", Name: n.FQDN, Resource: r.ID, Peer: g.peer})
 		c.again(packets, now)
 		return
 	}
 	c.count(namesFailed)
+	c.note(core.Note{What: "name not known to the gateway", Name: n.FQDN, Resource: r.ID, Peer: g.peer})
 }

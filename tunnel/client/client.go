@@ -10,6 +10,7 @@
 package client
 
 import (
+	"fmt"
 	"io"
 	"net/netip"
 	"slices"
@@ -89,10 +90,15 @@ type Core struct {
 
 	pathOut path.Output
 	out     core.Output
+	outcome string // of the last packet, if it goes nowhere
 	counts  [numCounters]uint64
 }
 
-var _ core.Role = (*Core)(nil)
+var (
+	_ core.Role      = (*Core)(nil)
+	_ core.Explainer = (*Core)(nil)
+	_ core.Briefer   = (*Core)(nil)
+)
 
 // New returns a client that knows no portal, no resources and no resolvers.
 func New(c Config, now time.Time) *Core {
@@ -170,6 +176,7 @@ func (c *Core) Drain(o *core.Output) {
 	o.Held = append(o.Held, c.out.Held...)
 	o.Packets = append(o.Packets, c.out.Packets...)
 	o.Actions = append(o.Actions, c.out.Actions...)
+	o.Notes = append(o.Notes, c.out.Notes...)
 	c.out.Reset()
 }
 
@@ -180,6 +187,7 @@ func (c *Core) settle() {
 		c.paths.Drain(&c.pathOut)
 		c.out.Datagrams = append(c.out.Datagrams, c.pathOut.Datagrams...)
 		c.out.Held = append(c.out.Held, c.pathOut.Held...)
+		c.out.Notes = append(c.out.Notes, c.pathOut.Notes...)
 		if len(c.pathOut.Events) == 0 {
 			return
 		}
@@ -222,6 +230,7 @@ func (c *Core) Stop(now time.Time) {
 // gateways that hold its sessions.
 func (c *Core) NetworkChanged(private wire.Key, now time.Time) {
 	c.now = now
+	c.note(core.Note{What: "network changed"})
 	for _, g := range c.sortedGateways() {
 		c.forget(g)
 	}
@@ -239,6 +248,7 @@ func (c *Core) NetworkChanged(private wire.Key, now time.Time) {
 // anew each time (spec portal.md 2.9). Requests follow init.
 func (c *Core) PortalUp(now time.Time) {
 	c.now, c.portalUp, c.joined = now, true, now
+	c.note(core.Note{What: "portal joined"})
 	c.tell(wire.SetCapabilities{Iceless: false})
 	c.paths.PortalUp(now)
 }
@@ -246,6 +256,7 @@ func (c *Core) PortalUp(now time.Time) {
 // PortalDown tells that the portal channel was lost. Connections live on.
 func (c *Core) PortalDown(now time.Time) {
 	c.now, c.portalUp = now, false
+	c.note(core.Note{What: "portal lost"})
 	c.paths.PortalDown(now)
 }
 
@@ -254,16 +265,21 @@ func (c *Core) Done(r core.Result, now time.Time) {
 	c.now = now
 	switch r := r.(type) {
 	case core.Exchanged:
+		if r.Err != nil {
+			c.note(core.Note{What: "query not answered", Reason: r.Err.Error()})
+		}
 		if reply, ok := c.resolver.Answered(r.ID, r.Reply, r.Err); ok {
 			c.deliver(reply.Sentinel, reply.App, reply.Message)
 		}
 	case core.Configured:
 		c.configured(r.Err, now)
 	case core.SystemResolvers:
+		c.note(core.Note{What: "system resolvers", Reason: fmt.Sprint(r.Servers)})
 		c.resolver.SetSystem(r.Servers, now)
 		c.tun.changed = true
 	case core.InternetResource:
 		if c.internetOn != r.On {
+			c.note(core.Note{What: "Internet resource switched", Reason: map[bool]string{true: "on", false: "off"}[r.On]})
 			c.internetOn = r.On
 			c.chooseInternet(now)
 		}
@@ -272,6 +288,9 @@ func (c *Core) Done(r core.Result, now time.Time) {
 
 // tell sends a message to the portal.
 func (c *Core) tell(m wire.Message) { c.act(core.Tell{Message: m}) }
+
+// note tells of a step or a decision.
+func (c *Core) note(n core.Note) { c.out.Notes = append(c.out.Notes, n) }
 
 func (c *Core) act(a core.Action) { c.out.Actions = append(c.out.Actions, a) }
 

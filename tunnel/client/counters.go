@@ -76,7 +76,15 @@ var counterNames = [numCounters]string{
 	resourcesSkipped:      "resources skipped: malformed",
 }
 
-func (c *Core) count(what counter) { c.counts[what]++ }
+// count counts what happened, which is, for all that is known yet, what became
+// of the packet at hand.
+func (c *Core) count(what counter) {
+	c.counts[what]++
+	c.outcome = counterNames[what]
+}
+
+// Outcome implements core.Explainer.
+func (c *Core) Outcome() string { return c.outcome }
 
 // counters lists what was counted, also by the resolver, sorted by name.
 func (c *Core) counters() []core.Counter {

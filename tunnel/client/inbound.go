@@ -20,7 +20,7 @@ func (c *Core) Datagram(d core.Datagram, now time.Time) core.Sealed {
 
 // Inbound decides about a decrypted message, in the order of 15.4.
 func (c *Core) Inbound(k *wg.Keys, counter uint64, plain []byte, now time.Time) []byte {
-	c.now = now
+	c.now, c.outcome = now, "not carried"
 	peer, ok := c.paths.Received(k, counter, len(plain), now)
 	if !ok {
 		c.count(dropReplay)
@@ -43,6 +43,7 @@ func (c *Core) Inbound(k *wg.Keys, counter uint64, plain []byte, now time.Time) 
 		return nil
 	}
 	if event, payload, ok := p.Control(); ok {
+		c.outcome = "control packet"
 		c.control(g, event, payload, now)
 		return nil
 	}

@@ -1,9 +1,11 @@
 package client
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
+	"stile/tunnel/core"
 	"stile/tunnel/id"
 	"stile/tunnel/wire"
 )
@@ -13,6 +15,7 @@ func (c *Core) Message(m wire.Message, now time.Time) {
 	c.now = now
 	switch m := m.(type) {
 	case wire.ClientInit:
+		c.note(core.Note{What: "told everything by the portal", Reason: fmt.Sprintf("%d resources, %d addresses of relays", len(m.Resources), len(m.Relays))})
 		c.setInterface(m.Interface, now)
 		c.setResources(m.Resources, now)
 		c.counts[resourcesSkipped] += uint64(m.Skipped)
@@ -20,14 +23,18 @@ func (c *Core) Message(m wire.Message, now time.Time) {
 		c.retryGranted(now)
 		c.askAgain(now)
 	case wire.ConfigChanged:
+		c.note(core.Note{What: "interface changed by the portal"})
 		c.setInterface(m.Interface, now)
 	case wire.ResourceUpserted:
+		c.note(core.Note{What: "resource changed by the portal", Resource: m.Resource.ID})
 		c.upsertResource(m.Resource, now)
 	case wire.ResourceDeleted:
+		c.note(core.Note{What: "resource withdrawn by the portal", Resource: m.ID})
 		if r := c.resources[m.ID]; r != nil {
 			c.removeResource(r, now)
 		}
 	case wire.RelaysPresence:
+		c.note(core.Note{What: "relays changed by the portal", Reason: fmt.Sprintf("%d gone, %d addresses new", len(m.Disconnected), len(m.Connected))})
 		c.paths.Relays(m.Disconnected, m.Connected, now)
 		c.retryGranted(now)
 	case wire.AuthorizationCreated:

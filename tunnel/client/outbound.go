@@ -15,7 +15,7 @@ const dnsPort = 53
 // Outbound decides about a packet read from the TUN device, in the order of
 // 4.1. For a flow that has all it needs, it does not allocate.
 func (c *Core) Outbound(p packet.Packet, now time.Time) core.Route {
-	c.now = now
+	c.now, c.outcome = now, "not carried"
 	src, dst := p.Src(), p.Dst()
 	switch {
 	case isControl(p):
@@ -55,13 +55,17 @@ func (c *Core) toSentinel(p packet.Packet, now time.Time) {
 	}
 	app, sentinel := netip.AddrPortFrom(p.Src(), p.SrcPort()), netip.AddrPortFrom(p.Dst(), dnsPort)
 	d := c.resolver.Query(app, sentinel, p.Payload(), now)
+	c.outcome = "dropped: query"
 	if d.Reply != nil {
 		c.deliver(sentinel, app, d.Reply)
+		c.outcome = "answered"
 	}
 	if d.Ask != nil {
+		c.outcome = "asked of a resolver"
 		c.act(core.Exchange{ID: d.Ask.ID, Server: d.Ask.Server, Query: d.Ask.Query})
 	}
 	if d.Name != nil {
+		c.note(core.Note{What: "name answered", Name: d.Name.FQDN})
 		c.queried(d.Name, now)
 	}
 }

@@ -100,6 +100,7 @@ func (c *Core) hold(q *queue, p packet.Packet, t target) {
 		c.count(dropHeld)
 		return
 	}
+	c.outcome = "held"
 	before := len(q.packets)
 	q.add(p, t)
 	c.held += len(q.packets) - before

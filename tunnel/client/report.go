@@ -50,6 +50,16 @@ func (c *Core) Report(r *core.Report, now time.Time) {
 	})
 }
 
+// Brief implements core.Briefer.
+func (c *Core) Brief(r *core.Report, _ time.Time) {
+	*r = core.Report{PortalUp: c.portalUp, Connections: c.paths.Report(nil), Counters: c.counters()}
+	for i := range r.Connections {
+		if g := c.gateways[id.GatewayOf(r.Connections[i].Peer)]; g != nil {
+			r.Connections[i].Site = g.site.String()
+		}
+	}
+}
+
 // sites tells what is known about sites: those with a gateway that we are
 // connected to are online, those the portal said so about are offline for a
 // while.

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -115,6 +116,7 @@ func (c *Core) configure() {
 			t.last, t.busy, t.flush = wish, true, true
 			t.retry = time.Time{}
 			c.act(core.Configure{TUN: wish})
+			c.note(core.Note{What: "configuration asked", Reason: fmt.Sprintf("%d routes, default %t, sentinels %v", len(wish.Routes), wish.Default, wish.Sentinels)})
 		}
 	}
 	if t.flush {
@@ -126,7 +128,10 @@ func (c *Core) configure() {
 // configured takes the answer to Configure.
 func (c *Core) configured(err error, now time.Time) {
 	c.tun.busy = false
-	if err != nil {
+	if err == nil {
+		c.note(core.Note{What: "configuration done"})
+	} else {
+		c.note(core.Note{What: "configuration failed", Reason: err.Error()})
 		c.count(configureFailed)
 		c.tun.retry = now.Add(configureRetry)
 	}

@@ -121,6 +121,7 @@ type Output struct {
 	Packets   [][]byte   // answers for the TUN: DNS replies, ICMP errors
 	Actions   []Action   // slow work, in order, off the packet path
 	Flows     []Flow     // for whoever keeps a log of them; nothing is lost but a line if nobody does
+	Notes     []Note     // likewise for whoever keeps a record of them
 }
 
 // Reset empties o and keeps its memory.
@@ -130,10 +131,11 @@ func (o *Output) Reset() {
 	clear(o.Packets)
 	clear(o.Actions)
 	clear(o.Flows)
-	*o = Output{o.Datagrams[:0], o.Held[:0], o.Packets[:0], o.Actions[:0], o.Flows[:0]}
+	clear(o.Notes)
+	*o = Output{o.Datagrams[:0], o.Held[:0], o.Packets[:0], o.Actions[:0], o.Flows[:0], o.Notes[:0]}
 }
 
-// Empty reports whether there is nothing to do. Flows are nothing to do.
+// Empty reports whether there is nothing to do. Flows and Notes are nothing to do.
 func (o *Output) Empty() bool {
 	return len(o.Datagrams)+len(o.Held)+len(o.Packets)+len(o.Actions) == 0
 }
@@ -284,6 +286,7 @@ type Connection struct {
 	Relayed        bool
 	Local, Remote  netip.AddrPort // of the nominated pair; invalid while none is
 	LastHandshake  time.Time
+	Index          uint32    // 24 bits; WireGuard indices of its sessions begin with it
 	Began, Heard   time.Time // when it was begun; when the peer was last heard, zero: never
 	Sent, Received uint64    // bytes of packets
 }

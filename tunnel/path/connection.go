@@ -116,6 +116,7 @@ func (n *Node) connect(p Peer, now time.Time) {
 	n.indices[c.index] = c
 	n.names[p.Local.Username+":"+p.Remote.Username] = c
 	heap.Push(&n.agenda, c)
+	n.note("connection begun", c, "")
 	n.introduce(c, now)
 	n.touch(c, now)
 }
@@ -164,7 +165,15 @@ func (n *Node) Close(p id.Peer, goodbye bool, now time.Time) {
 	if goodbye {
 		n.Control(p, packet.AppendControl(nil, wire.EventGoodbye, nil), now)
 	}
+	n.note("connection closed", c, "")
 	n.remove(c)
+}
+
+// note tells of a step of a connection.
+func (n *Node) note(what string, c *connection, reason string) {
+	n.out.Notes = append(n.out.Notes, core.Note{
+		What: what, Reason: reason, Peer: c.peer.ID, Connection: c.index, Relayed: c.relayed(), Local: c.local, Remote: c.remote,
+	})
 }
 
 // touch does all that is due for a connection: checks, nomination, handshakes,
@@ -191,6 +200,7 @@ func (n *Node) touch(c *connection, now time.Time) {
 }
 
 func (n *Node) fail(c *connection, reason Reason, now time.Time) {
+	n.note("connection failed", c, string(reason))
 	n.remove(c)
 	n.out.Events = append(n.out.Events, Failed{c.peer.ID, reason})
 	if reason == NoWay || reason == Unanswered {
@@ -220,6 +230,7 @@ func (n *Node) follow(c *connection, now time.Time) {
 		return
 	}
 	c.way, c.local, c.remote = &way, local.Base, remote.Addr
+	n.note("path chosen", c, "")
 	for _, msg := range c.waiting {
 		n.send(c.local, c.remote, msg, now)
 	}
@@ -266,6 +277,7 @@ func (n *Node) establish(c *connection) {
 	usable := c.way != nil && c.session.Send() != nil
 	if usable && !c.established {
 		n.out.Events = append(n.out.Events, Established{c.peer.ID})
+		n.note("connection established", c, "")
 	}
 	c.established = usable
 }

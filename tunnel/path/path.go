@@ -52,6 +52,7 @@ type Output struct {
 	Datagrams []core.Datagram // to be sent at once, in order
 	Held      []core.Held     // in-tunnel control packets: to be sealed and sent at once
 	Events    []Event         // in order
+	Notes     []core.Note     // for whoever keeps a record
 }
 
 // Reset empties o and keeps its memory.
@@ -59,7 +60,8 @@ func (o *Output) Reset() {
 	clear(o.Datagrams)
 	clear(o.Held)
 	clear(o.Events)
-	*o = Output{o.Datagrams[:0], o.Held[:0], o.Events[:0]}
+	clear(o.Notes)
+	*o = Output{o.Datagrams[:0], o.Held[:0], o.Events[:0], o.Notes[:0]}
 }
 
 // An Event is one of Established, Failed, Candidates, NoRelays.
@@ -225,6 +227,7 @@ func (n *Node) Drain(o *Output) {
 	o.Datagrams = append(o.Datagrams, n.out.Datagrams...)
 	o.Held = append(o.Held, n.out.Held...)
 	o.Events = append(o.Events, n.out.Events...)
+	o.Notes = append(o.Notes, n.out.Notes...)
 	n.out.Reset()
 }
 

@@ -162,6 +162,7 @@ func same(a, b turn.Config) bool {
 func (n *Node) addRelay(d description, now time.Time) *relay {
 	d.config.Rand = n.rand
 	r := &relay{id: d.id, allocation: turn.New(d.config, now)}
+	n.out.Notes = append(n.out.Notes, core.Note{What: "relay begun", Relay: r.id})
 	n.relays.list = append(n.relays.list, r)
 	return r
 }
@@ -170,6 +171,7 @@ func (n *Node) addRelay(d description, now time.Time) *relay {
 // are without a relay until adopt.
 func (n *Node) removeRelay(r *relay, now time.Time) {
 	n.relays.list = slices.DeleteFunc(n.relays.list, func(q *relay) bool { return q == r })
+	n.out.Notes = append(n.out.Notes, core.Note{What: "relay given up", Relay: r.id})
 	config := r.allocation.Config()
 	n.relays.forget(config.V4.Addr())
 	n.relays.forget(config.V6.Addr())
@@ -206,6 +208,7 @@ func (n *Node) touchRelay(r *relay, now time.Time) {
 		case turn.Mapped:
 			n.offer(r, mapped(e), now)
 		case turn.Allocated:
+			n.out.Notes = append(n.out.Notes, core.Note{What: "relay allocated", Relay: r.id, Local: e.Addr, Remote: r.allocation.Active()})
 			n.offer(r, []ice.Candidate{ice.NewRelayed(e.Addr, e.CrossFamily)}, now)
 		case turn.Late:
 			n.recheck(r, e.Peer, now)

@@ -112,6 +112,7 @@ func (c *connection) report() core.Connection {
 		Local:         c.local,
 		Remote:        c.remote,
 		LastHandshake: c.session.LastHandshake(),
+		Index:         c.index,
 		Began:         c.created,
 		Heard:         c.heard,
 		Sent:          c.sent,
