@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stile/tunnel/core"
+	"stile/tunnel/flight"
 	"stile/tunnel/packet"
 	"stile/tunnel/udp"
 	"stile/tunnel/wg"
@@ -44,6 +45,7 @@ func (c *carrier) step(input func(core.Role, time.Time)) {
 // packets wait in the batch, answers go to the device.
 func (c *carrier) perform() {
 	c.tellFlows()
+	c.tellNotes()
 	if c.out.Empty() {
 		return
 	}
@@ -78,12 +80,25 @@ func (c *carrier) tellFlows() {
 // when many sessions end at once.
 const keepFlows = 1024
 
+// tellNotes hands on what the role noted.
+func (c *carrier) tellNotes() {
+	if len(c.out.Notes) == 0 {
+		return
+	}
+	c.c.Flight.Notes(c.out.Notes)
+	clear(c.out.Notes)
+	c.out.Notes = c.out.Notes[:0]
+}
+
 // release seals a packet that waited inside the role.
 func (c *carrier) release(h core.Held) {
 	if h.Route.Keys == nil || len(h.Packet) > packet.MaxSize {
 		c.stats.unsendable.Add(1)
 		return
 	}
+	record := c.c.Flight.Begin(flight.Out, c.c.Now())
+	record.Carried(h.Packet, h.Route.Keys, &h.Route.Way.Remote)
+	record.End()
 	slot := make([]byte, slotBytes)
 	c.seal(h.Route, slot, copy(slot[core.Headroom:], h.Packet), 0)
 }

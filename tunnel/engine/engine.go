@@ -23,6 +23,7 @@ import (
 	"stile/platform/clock"
 	"stile/platform/sock"
 	"stile/tunnel/core"
+	"stile/tunnel/flight"
 	"stile/tunnel/udp"
 	"stile/tunnel/upstream"
 	"stile/tunnel/wire"
@@ -88,7 +89,9 @@ type Config struct {
 	// Flows is told what the role decided about flows, by several goroutines. It
 	// borrows the list until it returns, and must not block: packets wait for it.
 	Flows func([]core.Flow)
-	Log   *slog.Logger
+	// Flight keeps what passed and what the role notes; nil: nobody does.
+	Flight *flight.Recorder
+	Log    *slog.Logger
 }
 
 // maxSlow bounds the look-ups and DNS exchanges that run at once (spec
@@ -100,6 +103,7 @@ type Engine struct {
 	c       Config
 	device  Device
 	sockets Sockets
+	outcome func() string // of the packet that the role was last given and that goes nowhere
 
 	mu   sync.Mutex // guards role, and what follows up to the blank line
 	role core.Role
@@ -131,8 +135,15 @@ func New(c Config) *Engine {
 	return &Engine{
 		c: c, role: c.Role,
 		work: make(chan struct{}, 1), timer: make(chan struct{}, 1), inputs: make(chan func(core.Role, time.Time), 64),
-		ended: make(chan struct{}), tokens: make(chan struct{}, maxSlow),
+		ended: make(chan struct{}), tokens: make(chan struct{}, maxSlow), outcome: outcomeOf(c.Role),
 	}
+}
+
+func outcomeOf(r core.Role) func() string {
+	if x, is := r.(core.Explainer); is {
+		return x.Outcome
+	}
+	return func() string { return "not carried" }
 }
 
 // Run runs the role until ctx ends, which is no error, or something fails for
@@ -161,14 +172,15 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.fail(err)
 		}
 	}
-	g.Go(func() { failed(e.readTUN()) })
+	run := func(f func()) { g.Go(func() { defer e.c.Flight.Panicking(); f() }) }
+	run(func() { failed(e.readTUN()) })
 	for family := range udp.Families {
-		g.Go(func() { failed(e.readSocket(family)) })
+		run(func() { failed(e.readSocket(family)) })
 	}
-	g.Go(func() { e.control(ctx); e.shutdown() })
-	g.Go(func() { e.slowWork(ctx) })
+	run(func() { e.control(ctx); e.shutdown() })
+	run(func() { e.slowWork(ctx) })
 	if e.c.Portal != nil {
-		g.Go(func() { failed(e.c.Portal.Run(ctx, e.c.PublicKey, e.deliver)) })
+		run(func() { failed(e.c.Portal.Run(ctx, e.c.PublicKey, e.deliver)) })
 	}
 	g.Wait()
 	e.running.Wait()
@@ -203,14 +215,34 @@ func (e *Engine) NetworkChanged() {
 }
 
 // Report is what a watcher may see.
-func (e *Engine) Report() core.Report {
-	var r core.Report
+func (e *Engine) Report() core.Report { return e.report(e.role.Report) }
+
+// Brief is what changes from second to second: of a role that is no
+// core.Briefer, the whole Report. All that was carried is counted, too.
+func (e *Engine) Brief() core.Report {
+	ask := e.role.Report
+	if b, is := e.role.(core.Briefer); is {
+		ask = b.Brief
+	}
+	r, t := e.report(ask), e.Traffic()
+	r.Counters = append(r.Counters,
+		core.Counter{Name: "engine bytes in", Value: t.BytesIn}, core.Counter{Name: "engine bytes out", Value: t.BytesOut},
+		core.Counter{Name: "engine packets in", Value: t.PacketsIn}, core.Counter{Name: "engine packets out", Value: t.PacketsOut})
+	sortCounters(r.Counters)
+	return r
+}
+
+func (e *Engine) report(ask func(*core.Report, time.Time)) (r core.Report) {
 	e.mu.Lock()
-	e.role.Report(&r, e.c.Now())
+	ask(&r, e.c.Now())
 	e.mu.Unlock()
 	r.Counters = append(r.Counters, e.stats.counters()...)
-	slices.SortFunc(r.Counters, func(a, b core.Counter) int { return strings.Compare(a.Name, b.Name) })
+	sortCounters(r.Counters)
 	return r
+}
+
+func sortCounters(list []core.Counter) {
+	slices.SortFunc(list, func(a, b core.Counter) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Inspect lets f look at the role between two batches. Packets wait for it: f

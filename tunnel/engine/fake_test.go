@@ -103,6 +103,7 @@ func (s *script) Drain(o *core.Output) {
 	o.Packets = append(o.Packets, s.out.Packets...)
 	o.Actions = append(o.Actions, s.out.Actions...)
 	o.Flows = append(o.Flows, s.out.Flows...)
+	o.Notes = append(o.Notes, s.out.Notes...)
 	s.out.Reset()
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"stile/platform/sock"
 	"stile/tunnel/core"
+	"stile/tunnel/flight"
 	"stile/tunnel/packet"
 )
 
@@ -91,17 +92,22 @@ func (c *carrier) inbound(batch []arrival) {
 	deliver, size := c.writes[:0], 0
 	c.mu.Lock()
 	now := c.c.Now()
+	record := c.c.Flight.Begin(flight.In, now)
 	for i := range batch {
 		a := &batch[i]
 		if !a.opened {
 			continue
 		}
 		if p := c.role.Inbound(a.sealed.Keys, a.counter, a.plain, now); len(p) > 0 {
+			record.Carried(p, a.sealed.Keys, &a.d.Remote)
 			a.mark(p)
 			deliver = append(deliver, p)
 			size += len(p)
+		} else if len(a.plain) > 0 {
+			record.Other(packet.Trim(a.plain), a.sealed.Keys, &a.d.Remote, c.outcome())
 		}
 	}
+	record.End()
 	c.finishLocked(&c.out, false, now)
 	c.mu.Unlock()
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stile/tunnel/core"
+	"stile/tunnel/flight"
 	"stile/tunnel/packet"
 )
 
@@ -57,12 +58,15 @@ func (c *carrier) outbound(slots [][]byte, sizes []int, packets []packet.Packet,
 
 	c.mu.Lock()
 	now := c.c.Now()
+	record := c.c.Flight.Begin(flight.Out, now)
 	for i, p := range packets {
 		routes[i] = core.Route{}
 		if !p.IsZero() {
 			routes[i] = c.role.Outbound(p, now)
+			c.saw(record, p.Bytes(), routes[i])
 		}
 	}
+	record.End()
 	c.finishLocked(&c.out, false, now)
 	c.mu.Unlock()
 
@@ -76,4 +80,14 @@ func (c *carrier) outbound(slots [][]byte, sizes []int, packets []packet.Packet,
 	}
 	c.stats.out.add(sent, size)
 	c.flush()
+}
+
+// saw tells the flight record what the role, which is still locked, decided
+// about a packet.
+func (c *carrier) saw(record *flight.Batch, p []byte, r core.Route) {
+	if r.Keys != nil {
+		record.Carried(p, r.Keys, &r.Way.Remote)
+	} else {
+		record.Other(p, nil, nil, c.outcome())
+	}
 }

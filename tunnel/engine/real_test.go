@@ -15,6 +15,7 @@ import (
 	"stile/platform/clock"
 	"stile/platform/sock"
 	"stile/tunnel/core"
+	"stile/tunnel/flight"
 	"stile/tunnel/packet"
 	"stile/tunnel/udp"
 	"stile/tunnel/wg"
@@ -63,6 +64,7 @@ func TestRealSockets(t *testing.T) {
 // The way from a batch of packets to the system call and back makes no garbage.
 func TestBatchesDoNotAllocate(t *testing.T) {
 	a, b := realPair(t)
+	a.c.Flight, b.c.Flight = flight.New(clock.Now), flight.New(clock.Now)
 	l := newLane(t, a, b)
 	l.fill()
 	send, receive := l.engineOut, l.engineIn

@@ -34,6 +34,9 @@ func (c *carrier) start(a core.Action) {
 	case core.Exchange:
 		c.spawn(func() core.Result {
 			reply, err := c.c.Upstream.Exchange(c.ctx, a.Server, a.Query)
+			if err != nil && c.ctx.Err() == nil {
+				c.c.Log.Debug("a resolver did not answer", "server", a.Server, "error", err)
+			}
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				err = core.ErrTimeout
 			}
@@ -56,6 +59,7 @@ func (c *carrier) spawn(f func() core.Result, busy core.Result) {
 		return
 	}
 	e.running.Go(func() {
+		defer e.c.Flight.Panicking()
 		r := f()
 		<-e.tokens
 		e.Do(r)
