@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"stile/tunnel/flight"
 	"stile/tunnel/ipc"
 )
 
@@ -30,7 +31,7 @@ type collection struct {
 }
 
 // collect hands over the service's part of an export: its logs, what it is set
-// to, and what its goroutines do. One at a time: it costs memory and disk time
+// to, what its goroutines do, and its flight record. One at a time: it costs memory and disk time
 // that belong to the tunnel. Only names of our own are opened, and no path comes
 // from the caller.
 func (d *daemon) collect(ctx context.Context, put func(ipc.Part) error) error {
@@ -53,13 +54,33 @@ func (d *daemon) collect(ctx context.Context, put func(ipc.Part) error) error {
 			return err
 		}
 	}
+	if err := c.flight("service/flight/record.jsonl"); err != nil {
+		return err
+	}
 	for _, f := range files {
-		if err := c.file("service/logs/"+filepath.Base(f.path), f.path, f.size); err != nil {
+		folder := "service/logs/"
+		if isRecord(f.path) {
+			folder = "service/flight/"
+		}
+		if err := c.file(folder+filepath.Base(f.path), f.path, f.size); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// flight puts the flight record as it is now.
+func (c *collection) flight(name string) error {
+	return c.daemon.flight.Dump(parts(func(text []byte) error { return c.small(name, text) }), flight.Order{Reason: "export", Limit: maxExported})
+}
+
+// parts are a writer of whole lines.
+type parts func([]byte) error
+
+func (p parts) Write(b []byte) (int, error) { return len(b), p(b) }
+
+// isRecord reports whether a file is a flight record that was kept.
+func isRecord(path string) bool { return filepath.Ext(path) == ".jsonl" }
 
 // settings is what the service runs with, without secrets.
 func (d *daemon) describeSettings(v view) []byte {
@@ -110,7 +131,7 @@ func (d *daemon) logFiles() (list []logFile) {
 	}
 	for _, e := range entries {
 		info, err := e.Info()
-		if err == nil && info.Mode().IsRegular() && strings.HasSuffix(e.Name(), ".log") && ipc.IsFileName(e.Name()) {
+		if err == nil && info.Mode().IsRegular() && (strings.HasSuffix(e.Name(), ".log") || isRecord(e.Name())) && ipc.IsFileName(e.Name()) {
 			list = append(list, logFile{filepath.Join(d.Logs.Dir(), e.Name()), info.Size(), info.ModTime()})
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -74,6 +75,9 @@ type Logs interface {
 	// SetUsual sets the filter that comes back after another one.
 	SetUsual(filter string) error
 	Clear() error
+	// Keep makes a file beside the logs of what write writes, and deletes the
+	// oldest of its kind until there are at most most.
+	Keep(kind, name string, most int, write func(io.Writer) error) (path string, err error)
 }
 
 // How long to wait before a failed session is tried again.
@@ -93,6 +97,7 @@ type daemon struct {
 	filter   string   // the usual log filter, as it was set last; the owner's
 	unusable []string // what was last said of the policy; the owner's
 
+	flight     *recorder
 	collecting sync.Mutex // held while an export is made
 
 	mu   sync.Mutex // guards view
@@ -146,10 +151,14 @@ func Run(ctx context.Context, c Config) error {
 	}
 	d := newDaemon(c, c.loadWish())
 	d.begin = d.start
+	defer d.flight.Panicking()
 	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
 	defer g.Wait()
 	defer cancel()
+	records, enough := context.WithCancel(context.WithoutCancel(ctx)) // sessions may end badly after ctx
+	defer enough()
+	g.Go(func() { d.keepRecords(records) })
 	if l != nil {
 		g.Go(func() {
 			if err := d.server.Run(ctx, l); err != nil {
@@ -168,7 +177,9 @@ func explainSocket(err error) error {
 }
 
 func newDaemon(c Config, w wish) *daemon {
-	d := &daemon{Config: c, commands: make(chan command)}
+	r := newRecorder(&c)
+	d := &daemon{Config: c, commands: make(chan command), flight: r}
+	r.OnPanic = d.panicked
 	policy := d.readPolicy()
 	s := d.settings(w, policy)
 	d.logAs(s)
@@ -229,6 +240,7 @@ func (d *daemon) own(ctx context.Context) error {
 		case <-stop:
 		case c := <-d.commands:
 			next, err := d.act(w, s, c.from, c.what)
+			d.flight.steps.Info("command", "what", fmt.Sprintf("%T", c.what), "uid", c.from.UID, "error", err)
 			if err == nil {
 				if next.Token != w.Token {
 					waiting, pause = false, firstPause
@@ -253,6 +265,9 @@ func (d *daemon) own(ctx context.Context) error {
 			waiting = false
 		case err := <-ended:
 			told := s.told || ctx.Err() != nil
+			if !told && !errors.Is(err, dial.ErrTokenRejected) {
+				d.flight.alarm(sessionFailed)
+			}
 			s = nil
 			d.show(func(v *view) { v.session = nil })
 			switch {
@@ -405,6 +420,7 @@ func (d *daemon) happened(e event) {
 }
 
 func (d *daemon) enter(p ipc.Phase, problem *ipc.Problem) {
+	d.flight.steps.Info("phase", "is", p, "problem", problem)
 	d.show(func(v *view) {
 		if v.phase != p {
 			v.phase, v.since = p, time.Now()

@@ -292,6 +292,7 @@ type fake struct {
 
 func (f *fake) Do(r core.Result)    { f.done = append(f.done, r) }
 func (f *fake) Report() core.Report { return core.Report{} }
+func (f *fake) Brief() core.Report  { return core.Report{} }
 
 func (f *fake) Inspect(look func(core.Role, time.Time)) { look(f.role, time.Now()) }
 

@@ -84,6 +84,7 @@ func TestCollectHandsOverFilesWithoutTheToken(t *testing.T) {
 	}
 	write("tunnel-service.1.log", "old\n", time.Hour)
 	write("tunnel-service.2.log", long, time.Minute)
+	write("flight-panic-1.jsonl", "{}\n", 2*time.Hour)
 	write("secrets.txt", "not a log", 0)
 	write("sp ace.log", "not a name of ours", 0)
 	os.Symlink("/etc/shadow", filepath.Join(dir, "shadow.log"))
@@ -103,11 +104,11 @@ func TestCollectHandsOverFilesWithoutTheToken(t *testing.T) {
 		if err != nil || left != 0 {
 			t.Fatal(left, err)
 		}
-		want := []string{"service/settings.json", "service/goroutines.txt", "service/logs/tunnel-service.2.log", "service/logs/tunnel-service.1.log"}
+		want := []string{"service/settings.json", "service/goroutines.txt", "service/flight/record.jsonl", "service/logs/tunnel-service.2.log", "service/logs/tunnel-service.1.log", "service/flight/flight-panic-1.jsonl"}
 		if !slices.Equal(order, want) {
 			t.Errorf("%v", order)
 		}
-		if got := string(files[want[2]]); got != strings.ReplaceAll(long, token, "[redacted]") {
+		if got := string(files[want[3]]); got != strings.ReplaceAll(long, token, "[redacted]") {
 			t.Errorf("%d bytes, want %d", len(got), len(long))
 		}
 		for name, text := range files {

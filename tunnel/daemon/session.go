@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stile/platform/clock"
@@ -50,14 +51,16 @@ type session struct {
 	dns    dnsctl.Control
 	cancel context.CancelFunc
 
-	events chan event // for the owner; the session waits until they are taken
-	ended  chan error // holds one: how it ended; nil: it was told to
+	answered atomic.Int64 // when the engine last told watch anything, in nanoseconds since started
+	events   chan event   // for the owner; the session waits until they are taken
+	ended    chan error   // holds one: how it ended; nil: it was told to
 }
 
 // A runner is what the owner needs of the engine.
 type runner interface {
 	Do(core.Result)
 	Report() core.Report
+	Brief() core.Report
 	Inspect(f func(r core.Role, now time.Time))
 }
 
@@ -134,7 +137,7 @@ func (d *daemon) start(ctx context.Context, w wish, address string) (*session, e
 		Role: role, PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: overheard, Upstream: resolver,
 		TUN:       func() (engine.Device, error) { return tun.Open(tunName, route.MTU) },
 		Configure: func(iface string, t core.TUN) error { return s.configure(ctx, iface, t) },
-		Flush:     s.dns.Flush, Remember: s.remember, Notify: s.notify, Log: d.Log,
+		Flush:     s.dns.Flush, Remember: s.remember, Notify: s.notify, Flight: d.flight.Recorder, Log: d.Log,
 	})
 	s.engine, s.retry, s.why = e, overheard.retry, channel.Trouble
 	go func() { s.ended <- s.run(ctx, e) }() // the owner waits for it
@@ -147,10 +150,13 @@ func (s *session) run(ctx context.Context, e *engine.Engine) error {
 	g.Go(func() { s.watchResolvers(ctx) })
 	g.Go(func() { s.watchNetwork(ctx, e) })
 	g.Go(func() { s.watchReloads(ctx, e) })
+	g.Go(func() { s.watch(ctx) })
+	g.Go(func() { s.watchEngine(ctx) })
 	err := e.Run(ctx)
 	cancel()
 	g.Wait()
 	if e := errors.Join(s.dns.Restore(), route.Restore()); e != nil {
+		s.flight.alarm(restoreFailed)
 		err = errors.Join(err, fmt.Errorf("put DNS and routes back: %w", e))
 	}
 	return err

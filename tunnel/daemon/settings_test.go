@@ -320,6 +320,7 @@ func (h *house) refusal(from link.Caller, c ipc.Command) ipc.Code {
 
 // usualLogs are logs of which only the filter is there.
 type usualLogs struct {
+	Logs
 	mu            sync.Mutex // guards the rest
 	usual, filter string
 }
