@@ -246,7 +246,7 @@ func Place(s *ipc.Session, base, account string) (Options, error) {
 	}
 	if base == "" {
 		if s.Portal == "" {
-			return Options{}, ipc.Problemf(ipc.PortalUnknown, "The service was not told which portal is its. An administrator has to set STILE_API_URL for it.")
+			return Options{}, ipc.Problemf(ipc.PortalUnknown, "The service was not told which portal is its. Name it with: stile settings set api_url wss://HOST")
 		}
 		var err error
 		if base, err = Base(s.Portal); err != nil {

@@ -42,6 +42,8 @@ type export struct {
 
 	missing     []string
 	done, total int64
+	form        form   // of the file under way
+	held        []byte // the beginning of its next line
 	scratch     []byte // of redact
 	began       string // the file of the service's that is under way
 	beganBytes  int64
@@ -63,10 +65,11 @@ func (e *export) run() {
 		e.total += f.size
 	}
 	doctor := Examine(e.ctx, s)
+	about := e.manifest(s, down)
 	e.json("status.json", s)
 	e.json("dns.json", doctor)
-	e.json("manifest.json", e.manifest(s, down))
-	e.small("summary.html", summary(s, doctor, down, e.Now()))
+	e.json("manifest.json", about)
+	e.summary(s, doctor, about)
 	e.small("os.txt", machine.Vitals())
 	if text, err := route.Show(); err != nil {
 		e.miss("routes.txt", err)
@@ -138,19 +141,23 @@ func (e *export) learnMachine() {
 // learnState makes the names that the service knows known here.
 func (e *export) learnState(s *ipc.State) {
 	e.person(s.Session.Actor)
+	e.person(s.Session.Holder)
 	e.learn(anAccount, s.Session.Account)
+	e.learn(anAccount, s.Settings.AccountSlug)
+	e.learn(aLabel, s.DNS.SearchDomain)
 	for _, r := range s.Resources {
 		e.learn(aResource, r.Name)
 		e.learn(aText, r.Description)
-		if !isHost([]byte(r.Address)) {
-			e.learn(aLabel, strings.Trim(r.Address, "*?."))
-		}
+		e.learn(aLabel, strings.Trim(r.Address, "*?."))
 		for _, site := range r.Sites {
 			e.learn(aSite, site)
 		}
 	}
 	for _, c := range s.Connections {
 		e.learn(aSite, c.Site)
+	}
+	for _, c := range s.Counters {
+		e.kept[c.Name] = true
 	}
 }
 
@@ -210,28 +217,32 @@ func (e *export) settings() {
 	}
 }
 
-// manifest says what the archive is.
-func (e *export) manifest(s *ipc.State, down error) any {
-	m := struct {
-		Made         string `json:"made"`
-		Program      string `json:"program"`
-		Service      string `json:"service,omitempty"`
-		ServiceError string `json:"service_error,omitempty"`
-		Go           string `json:"go"`
-		OS           string `json:"os"`
-		Kernel       string `json:"kernel,omitempty"`
-		Arch         string `json:"arch"`
-		CPUs         int    `json:"cpus"`
-		Resources    int    `json:"resources"`
-		Redacted     bool   `json:"names_replaced"`
-	}{Made: e.Now().UTC().Format(time.RFC3339), Program: stamp.String(), Go: runtime.Version(), CPUs: runtime.NumCPU(), Redacted: !e.Full}
+// A manifest says what the archive is.
+type manifest struct {
+	Made         string `json:"made"`
+	Program      string `json:"program"`
+	Service      string `json:"service,omitempty"`
+	ServiceError string `json:"service_error,omitempty"`
+	Go           string `json:"go"`
+	OS           string `json:"os"`
+	Kernel       string `json:"kernel,omitempty"`
+	Arch         string `json:"arch"`
+	CPUs         int    `json:"cpus"`
+	Resources    int    `json:"resources"`
+	Redacted     bool   `json:"names_replaced"`
+}
+
+func (e *export) manifest(s *ipc.State, down error) manifest {
 	o := machine.Describe()
-	m.OS, m.Kernel, m.Arch = o.Name+" "+o.Version, o.Kernel, o.Arch
+	m := manifest{
+		Made: e.Now().UTC().Format(time.RFC3339), Program: stamp.String(), Go: runtime.Version(), CPUs: runtime.NumCPU(), Redacted: !e.Full,
+		OS: o.Name + " " + o.Version, Kernel: o.Kernel, Arch: o.Arch,
+	}
 	if s != nil {
 		m.Service, m.Resources = s.Version, len(s.Resources)
 	}
 	if down != nil {
-		m.ServiceError = down.Error()
+		m.ServiceError = explain(down)
 	}
 	return m
 }
@@ -249,7 +260,8 @@ func (e *export) service(c *link.Client) {
 			first = false
 		}
 		if f.Name != e.began {
-			e.archive.begin(f.Name, e.Now())
+			e.endFile()
+			e.begin(f.Name, e.Now())
 			e.began, e.beganBytes = f.Name, 0
 		}
 		e.beganBytes += int64(len(f.Data))
@@ -259,11 +271,11 @@ func (e *export) service(c *link.Client) {
 		if f.Missing != "" {
 			e.missing = append(e.missing, fmt.Sprintf("%s, or a part of it: %s.", f.Name, f.Missing))
 		} else {
-			e.chunk(f.Name, f.Data)
+			e.put(f.Data)
 		}
 		return e.ctx.Err()
 	})
-	e.archive.end()
+	e.endFile()
 	if err == nil || e.ctx.Err() != nil {
 		return
 	}
@@ -288,12 +300,48 @@ func formOf(name string) form {
 	return text
 }
 
-// chunk puts whole lines of a file.
-func (e *export) chunk(name string, b []byte) {
-	e.scratch = e.redact(e.scratch[:0], b, formOf(name))
-	e.archive.put(e.scratch)
+// begin begins a file in the archive, whose name may have one in it, too.
+func (e *export) begin(name string, at time.Time) {
+	e.form = formOf(name)
+	e.archive.begin(string(e.redact(nil, []byte(name), text)), at)
+}
+
+// put appends to the file begun last. Only whole lines are looked at, so that
+// nothing is cut in two; what has none for too long is cut between words.
+func (e *export) put(b []byte) {
 	e.done += int64(len(b))
 	e.progress(min(e.done, e.total), e.total)
+	if e.archive.full != nil {
+		return
+	}
+	if len(e.held) > 0 {
+		e.held = append(e.held, b...)
+		b = e.held
+	}
+	end := bytes.LastIndexByte(b, '\n') + 1
+	if end == 0 && len(b) >= maxHeld {
+		if end = len(b); bytes.IndexFunc(b, isGap) >= 0 {
+			end = bytes.LastIndexFunc(b, isGap) + 1
+		}
+	}
+	e.flush(b[:end])
+	e.held = append(e.held[:0], b[end:]...)
+}
+
+// maxHeld is how long a line is looked at as a whole, in bytes.
+const maxHeld = 4 << 20
+
+func isGap(r rune) bool { return r < 0x80 && kinds[byte(r)] == between && r != '\\' }
+
+func (e *export) flush(b []byte) {
+	e.scratch = e.redact(e.scratch[:0], b, e.form)
+	e.archive.put(e.scratch)
+}
+
+func (e *export) endFile() {
+	e.flush(e.held)
+	e.held = e.held[:0]
+	e.archive.end()
 }
 
 // small puts a file that is in memory; an empty one is left out.
@@ -301,10 +349,10 @@ func (e *export) small(name string, text []byte) {
 	if len(text) == 0 {
 		return
 	}
-	e.archive.begin(name, e.Now())
 	e.total += int64(len(text))
-	e.chunk(name, text)
-	e.archive.end()
+	e.begin(name, e.Now())
+	e.put(text)
+	e.endFile()
 }
 
 func (e *export) json(name string, v any) {
@@ -344,30 +392,19 @@ func (e *export) path(name, path string, optional bool) {
 		return
 	}
 	defer f.Close()
-	e.archive.begin(name, info.ModTime())
-	if err := lines(io.LimitReader(f, info.Size()), func(b []byte) { e.chunk(name, b) }); err != nil {
+	e.begin(name, info.ModTime())
+	if err := each(io.LimitReader(f, info.Size()), e.put); err != nil {
 		e.miss(name, err)
 	}
-	e.archive.end()
+	e.endFile()
 }
 
-// lines hands what r has to put in pieces that end with lines, if these are
-// shorter than a chunk.
-func lines(r io.Reader, put func([]byte)) error {
-	buf, kept := make([]byte, chunk), 0
+// each hands what r has to put, piece by piece.
+func each(r io.Reader, put func([]byte)) error {
+	buf := make([]byte, chunk)
 	for {
-		n, err := io.ReadFull(r, buf[kept:])
-		b := buf[:kept+n]
-		kept = 0
-		if err == nil {
-			if end := bytes.LastIndexByte(b, '\n') + 1; end > 0 {
-				b, kept = b[:end], len(b)-end
-			}
-		}
-		if len(b) > 0 {
-			put(b)
-		}
-		copy(buf, buf[len(b):len(b)+kept])
+		n, err := io.ReadFull(r, buf)
+		put(buf[:n])
 		switch {
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
 			return nil

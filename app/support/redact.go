@@ -2,10 +2,7 @@ package support
 
 import (
 	"bytes"
-	"net"
-	"net/netip"
 	"strings"
-	"unicode/utf8"
 )
 
 // A redactor makes text fit for strangers. It replaces secrets by what they
@@ -13,12 +10,19 @@ import (
 // pseudonyms, unless it is to keep them. Whatever looks like one of these is
 // one: better a word too much than a name.
 //
-// It works line by line and looks at each word once, because a support file is
-// a hundred megabytes.
+// It goes from word to word. What stands for a word that was seen before is
+// remembered, because logs repeat themselves and a support file has a hundred
+// megabytes of them; only what depends on the words around it is looked at anew.
 type redactor struct {
 	*pseudonyms
 	keep bool // names and addresses
+
+	memo    [forms]map[string]study
+	learned int // how much was learned when memo was begun
+	scratch []byte
 }
+
+func newRedactor(keep bool) *redactor { return &redactor{pseudonyms: newPseudonyms(), keep: keep} }
 
 // A form says how a text is to be read.
 type form uint8
@@ -27,607 +31,407 @@ const (
 	text  form = iota
 	jsons      // JSON, or a line of it each: a backslash escapes
 	code       // stack traces: package paths are no host names
+	forms
 )
 
-// separator tells which bytes no name, address or secret has.
-var separator [256]bool
+// A study is what is known of a word by itself.
+type study struct {
+	out string // what stands for it, if nothing around it says otherwise
+	field
+	url        bool // it has a scheme, and what follows may have a password
+	contextual bool // it may be the beginning of a name of several words
+}
+
+const (
+	memoWords = 1 << 16 // that are remembered; then all is forgotten
+	memoBytes = 100     // longer words are seldom seen twice
+	longWord  = 1 << 10 // a longer one is no word of ours, and would take long
+)
+
+// redact appends b in another form to dst. b holds whole lines.
+func (r *redactor) redact(dst, b []byte, f form) []byte {
+	for i := 0; i < len(b); {
+		if r.learned != r.version {
+			r.memo, r.learned = [forms]map[string]study{}, r.version
+		}
+		if n := gap(b, i, f); n > 0 {
+			if b[i] == 0xe2 && !r.keep {
+				if name, whole := quotation(b[i:]); whole > 0 && (f != jsons || unbroken(name)) {
+					dst, i = r.quoted(dst, b[i:i+whole], name), i+whole
+					continue
+				}
+			}
+			dst = append(dst, b[i:i+n]...)
+			i += n
+			continue
+		}
+		j := wordEnd(b, i)
+		if isTime(b[i:j]) || j-i < 19 && isNumber(b[i:j]) {
+			dst = append(dst, b[i:j]...)
+			i = j
+			continue
+		}
+		if j-i > longWord {
+			dst = append(dst, "[long]"...)
+			i = j
+			continue
+		}
+		if bytes.HasPrefix(b[i:], beginPEM) {
+			dst = append(dst, "[key]"...)
+			i = endOfPEM(b, i, f)
+			continue
+		}
+		s, known := r.memo[f][string(b[i:j])]
+		if !known || i > 0 && b[i-1] == '\\' {
+			s = r.study(b, i, j, f)
+		}
+		dst, i = r.inContext(dst, b, i, j, f, &s)
+	}
+	return dst
+}
+
+// study looks at the word b[i:j], and remembers it.
+func (r *redactor) study(b []byte, i, j int, f form) (s study) {
+	s.field = fieldOf(b[i:j])
+	if isEscaped(b, i) && s.class == nothing && i+1 < j {
+		if s.field = fieldOf(b[i+1 : j]); s.delim > 0 {
+			s.delim++
+		}
+	}
+	if at := bytes.Index(b[i:j], []byte("://")); at > 0 {
+		s.url = true
+	}
+	r.scratch, _, s.contextual = r.word(r.scratch[:0], b, i, j, f)
+	s.out = string(r.scratch)
+	if j-i > memoBytes || i > 0 && b[i-1] == '\\' {
+		return s
+	}
+	if len(r.memo[f]) >= memoWords {
+		r.memo[f] = nil
+	}
+	if r.memo[f] == nil {
+		r.memo[f] = map[string]study{}
+	}
+	r.memo[f][string(b[i:j])] = s
+	return s
+}
+
+// isEscaped reports whether the word that begins at b[i] may begin with the rest of
+// an escape: "\\nalice" may be a path, or JSON in JSON.
+func isEscaped(b []byte, i int) bool {
+	return i > 0 && b[i-1] == '\\' && (b[i] == 'n' || b[i] == 'r' || b[i] == 't')
+}
+
+// inContext appends what stands for the word b[i:j] where it stands, and returns
+// what comes after it.
+func (r *redactor) inContext(dst, b []byte, i, j int, f form, s *study) ([]byte, int) {
+	if s.class != nothing && (s.class == secret || !r.keep) {
+		if out, next := r.fieldValue(dst, b, i, j, f, s.field); next > 0 {
+			return out, next
+		}
+	}
+	if out, next := r.parameter(dst, b, i, j, f); next > 0 {
+		return out, next
+	}
+	switch {
+	case s.scheme:
+		if end := credentials(b, i, j); end > 0 {
+			return append(append(dst, b[i:j+1]...), "[secret]"...), end
+		}
+	case s.url:
+		return r.url(dst, b, i, j, f)
+	case r.keep:
+	case b[max(i-1, 0)] == '\\' && j < len(b) && b[j] == '\\':
+		if out, next := r.backslashed(dst, b, i, j, f); next > 0 {
+			return out, next
+		}
+	case s.asks:
+		dst = append(dst, s.out...)
+		if end := singleLabel(b, j, j-i == len("tcp")); end > 0 && !plain[strings.ToLower(string(b[j+1:end]))] {
+			dst = append(dst, ' ')
+			return append(dst, r.of(aLabel, string(b[j+1:end]))...), end
+		}
+		return dst, j
+	case s.contextual:
+		out, next, _ := r.word(dst, b, i, j, f)
+		return out, next
+	}
+	return append(dst, s.out...), j
+}
+
+// A byte is part of a word, or not, or that depends on those after it.
+const (
+	inWord = iota
+	between
+	perhaps // the first byte of a punctuation mark beyond ASCII, or of a letter
+)
+
+var kinds [256]uint8
 
 func init() {
 	for c := range 256 {
 		switch {
 		case c <= ' ' || c == 0x7f, strings.IndexByte("\"'`,;<>(){}[]|\\^!#$&?", byte(c)) >= 0:
-			separator[c] = true
+			kinds[c] = between
+		case c == 0xc2 || c == 0xe2:
+			kinds[c] = perhaps
 		}
 	}
 }
 
-// wordEnd returns where the first word of s ends.
-func wordEnd(s string) int {
-	n := 0
-	for n < len(s) && !separator[s[n]] {
-		n++
+// gap returns how many bytes at b[i] are of no word: an escape of JSON is one.
+func gap(b []byte, i int, f form) int {
+	switch kinds[b[i]] {
+	case inWord:
+		return 0
+	case perhaps:
+		return mark(b, i)
 	}
-	return n
+	if b[i] == '\\' && f == jsons {
+		if i+1 < len(b) && b[i+1] == 'u' {
+			return min(6, len(b)-i)
+		}
+		if n := i + 7; n <= len(b) && b[i+1] == '\\' && string(b[i+2:i+5]) == "u00" && allHex(b[i+5:n]) {
+			return 7 // an escape of JSON in JSON
+		}
+		return min(2, len(b)-i)
+	}
+	return 1
 }
 
-// redact appends b in another form to dst. b holds whole lines.
-func (r *redactor) redact(dst, b []byte, f form) []byte {
-	for i := 0; i < len(b); {
-		c := b[i]
-		if c == '\\' && f == jsons {
-			n := 2
-			if i+1 < len(b) && b[i+1] == 'u' {
-				n = 6
-			}
-			n = min(n, len(b)-i)
-			dst = append(dst, b[i:i+n]...)
-			i += n
-			continue
-		}
-		if separator[c] {
-			dst = append(dst, c)
-			i++
-			continue
-		}
-		if c == 0xe2 && !r.keep { // the quotation marks that our sentences put around names
-			if name, whole, is := inQuotes(b[i:]); is {
-				dst = append(dst, "“"...)
-				dst = append(dst, r.of(aResource, name)...)
-				dst = append(dst, "”"...)
-				i += whole
-				continue
-			}
-		}
-		if c == '-' && bytes.HasPrefix(b[i:], []byte("-----BEGIN ")) {
-			dst = append(dst, "[key]"...)
-			i += endOfPEM(b[i:])
-			continue
-		}
-		if name, n := r.phraseAt(b, i); n > 0 && !isKey(b, i, i+n) && !inHost(b, i, i+n) {
-			dst = append(dst, name...)
-			i += n
-			continue
-		}
-		j := i + 1
-		for j < len(b) && !separator[b[j]] {
-			if joint(b[j-1]) && r.begins[lowered(b[j])] {
-				if _, n := r.phraseAt(b, j); n > 0 && !inHost(b, i, j+n) {
-					break
-				}
-			}
-			j++
-		}
-		word := b[i:j]
-		if k := class(word); k != nothing {
-			if begin, end := value(b, j, f); end > begin && !(k == private && r.keep) && worth(b[begin:end]) {
-				dst = append(append(dst, word...), b[j:begin]...)
-				dst = r.hide(dst, k, word, b[begin:end])
-				i = end
-				continue
-			}
-		}
-		if at := bytes.IndexByte(word, '='); at > 0 { // key=value
-			if k := class(word[:at]); k != nothing && !(k == private && r.keep) && at+1 < len(word) && worth(word[at+1:]) {
-				dst = append(dst, word[:at+1]...)
-				dst = r.hide(dst, k, word[:at], word[at+1:])
-				i = j
-				continue
-			}
-		}
-		if len(word) == 6 && strings.EqualFold(string(word), "bearer") || len(word) == 5 && strings.EqualFold(string(word), "basic") {
-			if n := len(word) + 1; j < len(b) && b[j] == ' ' && i+n < len(b) && !separator[b[i+n]] {
-				end := i + n + wordEnd(string(b[i+n:min(len(b), i+n+16<<10)]))
-				if end-i-n >= 16 || len(word) == 6 {
-					dst = append(append(dst, b[i:i+n]...), "[secret]"...)
-					i = end
-					continue
-				}
-			}
-		}
-		dst = r.word(dst, word, f)
-		i = j
+// mark returns the length of a punctuation mark, arrow or white space in UTF-8 at
+// b[i]: U+00A0 to U+00BF, U+2000 to U+206F, U+2190 to U+21FF.
+func mark(b []byte, i int) int {
+	if b[i] == 0xc2 && i+1 < len(b) && b[i+1] >= 0xa0 && b[i+1] <= 0xbf {
+		return 2
 	}
-	return dst
+	if b[i] == 0xe2 && i+2 < len(b) {
+		switch b[i+1] {
+		case 0x80, 0x81, 0x86, 0x87:
+			return 3
+		}
+	}
+	return 0
 }
 
-// inQuotes reads “name” at the beginning of b.
-func inQuotes(b []byte) (name string, whole int, is bool) {
-	const open, end = "“", "”"
-	if !bytes.HasPrefix(b, []byte(open)) {
-		return "", 0, false
+// wordEnd returns where the word that begins at b[i] ends.
+func wordEnd(b []byte, i int) int {
+	for i < len(b) && (kinds[b[i]] == inWord || kinds[b[i]] == perhaps && mark(b, i) == 0) {
+		i++
+	}
+	return i
+}
+
+// quotation reads “name” or „name“, in which our sentences put names.
+func quotation(b []byte) (name []byte, whole int) {
+	var end string
+	switch {
+	case bytes.HasPrefix(b, []byte("“")):
+		end = "”"
+	case bytes.HasPrefix(b, []byte("„")):
+		end = "“"
+	default:
+		return nil, 0
 	}
 	n := bytes.Index(b[:min(len(b), 400)], []byte(end))
-	if n < 0 || bytes.IndexByte(b[:n], '\n') >= 0 || n == len(open) {
-		return "", 0, false
+	if n < 0 || n == len(end) || bytes.IndexByte(b[:n], '\n') >= 0 {
+		return nil, 0
 	}
-	return string(b[len(open):n]), n + len(end), true
+	return b[len(end):n], n + len(end) // all three marks have three bytes
 }
 
-// endOfPEM returns the length of a block, or of what is there of it.
-func endOfPEM(b []byte) int {
-	if end := bytes.Index(b, []byte("-----END ")); end >= 0 {
-		if dashes := bytes.Index(b[end+9:], []byte("-----")); dashes >= 0 {
-			return end + 9 + dashes + 5
-		}
+// quoted appends a quotation with another name in it.
+func (r *redactor) quoted(dst, whole, name []byte) []byte {
+	dst = append(dst, whole[:3]...)
+	if isWhole(name) {
+		dst, _, _ = r.word(dst, name, 0, len(name), text)
+	} else if known := r.exact(string(name)); known != "" {
+		dst = append(dst, known...)
+	} else {
+		dst = append(dst, r.of(aResource, string(name))...)
 	}
-	if end := bytes.IndexByte(b, '\n'); end >= 0 {
-		return end
-	}
-	return len(b)
+	return append(dst, whole[len(whole)-3:]...)
 }
 
-// phraseAt finds a known phrase at b[i], and returns its pseudonym and length.
-func (r *redactor) phraseAt(b []byte, i int) (string, int) {
-	if r.keep || i == len(b) {
-		return "", 0
-	}
-	if !r.begins[lowered(b[i])] {
-		return "", 0
-	}
-	var room [maxFirst]byte
-	first := room[:0]
-	for j := i; j < len(b) && !separator[b[j]] && len(first) < len(room); j++ {
-		first = append(first, lowered(b[j]))
-	}
-	for n := len(first); n > 0; n-- { // "alice" is also found in "alice:" and "alice."
-		if n < len(first) && (alphanumeric(first[n]) || first[n] >= 0x80) {
-			continue
-		}
-		for _, p := range r.phrases[string(first[:n])] {
-			end := i + len(p.text)
-			if end <= len(b) && bytes.EqualFold(b[i:end], []byte(p.text)) && (end == len(b) || !alphanumeric(b[end]) && b[end] < 0x80) {
-				return p.pseudonym, len(p.text)
-			}
-		}
-	}
-	return "", 0
-}
-
-// joint reports whether c may join two words to one.
-func joint(c byte) bool { return strings.IndexByte("-_.:/=@%+~*", c) >= 0 }
-
-func alphanumeric(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-}
-
-// inHost reports whether the word that begins at b[i] is a host's name and goes on
-// after b[j].
-func inHost(b []byte, i, j int) bool {
-	end := i
-	for end < len(b) && !separator[b[end]] {
-		end++
-	}
-	return end > j && isHost(bytes.TrimRight(b[i:end], ".:"))
-}
-
-// isKey reports whether b[i:j] is the name of a JSON field.
-func isKey(b []byte, i, j int) bool {
-	return i > 0 && b[i-1] == '"' && j+1 < len(b) && b[j] == '"' && b[j+1] == ':'
-}
-
-// What the name of a field says about its value.
-type secrecy uint8
-
-const (
-	nothing secrecy = iota
-	private         // a name
-	secret
-)
-
-// fields says what is in fields of these names, written without "_", "-" and
-// capitals.
-var fields = map[string]kind{
-	"actor": aUser, "user": aUser, "username": aUser, "email": aUser, "actorname": aUser,
-	"account": anAccount, "accountslug": anAccount, "accountname": anAccount,
-	"hostname": aDevice, "devicename": aDevice, "deviceid": aDevice, "externalid": aDevice, "serial": aDevice, "ssid": aText,
-	"site": aSite, "sitename": aSite, "searchdomain": aDomain,
-}
-
-var secrets = []string{"token", "secret", "passw", "psk", "presharedkey", "privatekey", "authorization", "cookie", "nonce", "fragment", "credential", "apikey", "pwd"}
-
-// class tells what a word promises about the value after it, if it is the name
-// of a field.
-func class(word []byte) secrecy {
-	name, ok := field(word)
-	if !ok {
-		return nothing
-	}
-	if _, is := fields[string(name)]; is {
-		return private
-	}
-	for _, s := range secrets {
-		if bytes.Contains(name, []byte(s)) {
-			return secret
-		}
-	}
-	return nothing
-}
-
-// field folds the name of a field; most words are not one.
-func field(word []byte) (_ []byte, ok bool) {
-	if len(word) < 3 || len(word) > 40 {
-		return nil, false
-	}
-	name := make([]byte, 0, 40)
-	for _, c := range word {
-		switch {
-		case 'a' <= c && c <= 'z':
-			name = append(name, c)
-		case 'A' <= c && c <= 'Z':
-			name = append(name, c+'a'-'A')
-		case c == '_' || c == '-':
-		case c == ':' || c == '.':
-			return name, len(name) > 2
-		default:
-			return nil, false
-		}
-	}
-	return name, len(name) > 2
-}
-
-// value finds the value of the field whose name ends at b[j]: after `":`, `":"`,
-// `=` or `: `, up to the end of the string, word or list.
-func value(b []byte, j int, f form) (begin, end int) {
-	k := j
-	colon := k > 0 && b[k-1] == ':'
-	if k < len(b) && b[k] == '"' && f == jsons {
-		k++
-		if k >= len(b) || b[k] != ':' {
-			return 0, 0
-		}
-		k++
-	} else if !colon {
-		return 0, 0
-	}
-	for k < len(b) && b[k] == ' ' {
-		k++
-	}
-	if k < len(b) && b[k] == '"' {
-		k++
-		for end = k; end < len(b) && b[end] != '"' && b[end] != '\n'; end++ {
-			if b[end] == '\\' {
-				end++
-			}
-		}
-		return k, min(end, len(b))
-	}
-	for end = k; end < len(b) && !separator[b[end]]; end++ {
-	}
-	if scheme := b[k:end]; end < len(b) && b[end] == ' ' && (bytes.EqualFold(scheme, []byte("bearer")) || bytes.EqualFold(scheme, []byte("basic"))) {
-		for end++; end < len(b) && !separator[b[end]]; end++ {
-		}
-	}
-	return k, end
-}
-
-// known are values that are no secrets, though their field may have others.
-var known = map[string]bool{"sign-in": true, "file": true, "environment": true, "true": true, "false": true, "null": true, "none": true, "[redacted]": true, "unknown": true}
-
-// worth reports whether a value may be a secret or a name.
-func worth(value []byte) bool {
-	if len(value) == 0 || known[string(value)] {
-		return false
-	}
-	for _, c := range value {
-		if (c < '0' || c > '9') && c != '.' && c != '-' {
-			return true
-		}
-	}
-	return len(value) > 9 // a long number may be a serial
-}
-
-// hide appends what stands for a value.
-func (r *redactor) hide(dst []byte, k secrecy, name, value []byte) []byte {
-	if k == secret {
-		return append(dst, "[secret]"...)
-	}
-	folded, _ := field(name)
-	what := fields[string(folded)]
-	if isHost(value) || bytes.IndexByte(value, '@') >= 0 {
-		return r.word(dst, value, text)
-	}
-	if plain[strings.ToLower(string(value))] || isUUID(value) {
-		return append(dst, value...)
-	}
-	if _, n := r.phraseAt(value, 0); n == len(value) {
-		name, _ := r.phraseAt(value, 0)
-		return append(dst, name...)
-	}
-	return append(dst, r.of(what, string(value))...)
-}
-
-// word appends a word without separators.
-func (r *redactor) word(dst, w []byte, f form) []byte {
-	if len(w) == 15 && !r.keep && bytes.HasPrefix(w, []byte("enx")) && isHex(w[3]) { // an interface named by its hardware
-		return append(dst, r.of(aMAC, string(w))...)
-	}
-	if len(w) < shortest && ordinary(w) {
-		return append(dst, w...)
-	}
-	if isUUID(w) {
-		return append(dst, w...)
-	}
-	if whole, ok := r.address(w); ok {
-		return append(dst, whole...)
-	}
-	for n := bytes.IndexAny(w, "-_=/@~"); n >= 0 && n+1 < len(w); { // such as peer=10.0.0.1:80
-		if whole, ok := r.address(w[n+1:]); ok {
-			return append(r.word(dst, w[:n+1], f), whole...)
-		}
-		next := bytes.IndexAny(w[n+1:], "-_=/@~")
-		if next < 0 {
-			break
-		}
-		n += 1 + next
-	}
-	if name := secretName(w); name != "" {
-		return append(dst, name...)
-	}
-	if at := bytes.Index(w, []byte("://")); at > 0 { // leaves the scheme, and never who asks
-		dst = append(dst, w[:at+3]...)
-		w = w[at+3:]
-		end := len(w)
-		if slash := bytes.IndexByte(w, '/'); slash >= 0 {
-			end = slash
-		}
-		if user := bytes.LastIndexByte(w[:end], '@'); user >= 0 {
-			dst = append(dst, "[secret]@"...)
-			w = w[user+1:]
-		}
-	} else if at := bytes.IndexByte(w, '@'); at > 0 && at+1 < len(w) && !r.keep {
-		if user, host := w[:at], w[at+1:]; isHost(bytes.TrimRight(host, ".:")) {
-			dst = append(dst, r.of(aUser, string(user))...)
-			dst = append(dst, '@')
-			return r.parts(dst, host, f)
-		}
-	}
-	return r.parts(dst, w, f)
-}
-
-// ordinary reports whether a word has nothing that joins words, as names of
-// hosts and addresses do.
-func ordinary(w []byte) bool {
-	for _, c := range w {
-		if c == '.' || c == ':' || c == '@' || c == '=' || c == '/' || c == '+' || c == '%' {
-			return false
-		}
-	}
-	return true
-}
-
-// parts takes a word apart at what joins words, and looks at each.
-func (r *redactor) parts(dst, w []byte, f form) []byte {
-	for len(w) > 0 {
-		if n := run(w); n >= shortest {
-			if name := secretName(w[:n]); name != "" {
-				dst, w = append(dst, name...), w[n:]
-				continue
-			}
-		}
-		if n := bytes.IndexAny(w, "/=@%~"); n > 0 {
-			if whole, ok := r.address(w[:n]); ok {
-				dst, w = append(dst, whole...), w[n:]
-				continue
-			}
-		}
-		n := bytes.IndexAny(w, "/=:@%+~")
-		if n < 0 {
-			n = len(w)
-		}
-		if n > 0 {
-			dst = r.part(dst, w[:n], f)
-		}
-		if n < len(w) {
-			dst = append(dst, w[n])
-			n++
-			if home := bytes.HasSuffix(dst, []byte("/home/")) || bytes.HasSuffix(dst, []byte("/Users/")); home && !r.keep {
-				end := n + bytes.IndexAny(append(w[n:len(w):len(w)], '/'), "/=:@%+~")
-				if end > n && end <= len(w) {
-					dst = append(dst, r.of(aUser, string(w[n:end]))...)
-					n = end
-				}
-			}
-		}
-		w = w[n:]
-	}
-	return dst
-}
-
-// run returns the length of what may be one value in base64 at the beginning.
-func run(w []byte) int {
-	n := 0
-	for n < len(w) && (alphanumeric(w[n]) || strings.IndexByte("+/-_.", w[n]) >= 0) {
-		n++
-	}
-	for pad := 0; n < len(w) && w[n] == '=' && pad < 2; pad++ {
-		n++
-	}
-	return n
-}
-
-func (r *redactor) part(dst, w []byte, f form) []byte {
-	if name := secretName(w); name != "" {
-		return append(dst, name...)
-	}
-	if r.keep {
-		return append(dst, w...)
-	}
-	if name, n := r.phraseAt(w, 0); n == len(w) {
-		return append(dst, name...)
-	}
-	if a, err := netip.ParseAddr(string(w)); err == nil {
-		return append(dst, r.addr(a)...)
-	}
-	for len(w) > 0 && w[0] == '.' {
-		dst, w = append(dst, '.'), w[1:]
-	}
-	if host := bytes.TrimRight(w, "."); f != code && isHost(host) {
-		dst = append(dst, r.host(string(host))...)
-		return append(dst, w[len(host):]...)
-	}
-	return append(dst, w...)
-}
-
-// address reads a word that is an address, with a port or a prefix length, or
-// that of hardware.
-func (r *redactor) address(w []byte) (string, bool) {
-	if r.keep || len(w) > 70 {
-		return "", false
-	}
-	hexes := 0
-	for _, c := range w {
-		if '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' {
-			hexes++
-		}
-	}
-	if hexes == 0 && w[0] != ':' {
-		return "", false
-	}
-	tail := ""
-	for len(w) > 0 && (w[len(w)-1] == '.' || w[len(w)-1] == ':' && !bytes.HasSuffix(w, []byte("::"))) {
-		tail, w = string(w[len(w)-1])+tail, w[:len(w)-1]
-	}
-	s := string(w)
-	if a, err := netip.ParseAddr(s); err == nil {
-		return r.addr(a) + tail, true
-	}
-	if p, err := netip.ParseAddrPort(s); err == nil {
-		return r.addr(p.Addr()) + s[strings.LastIndexByte(s, ':'):] + tail, true
-	}
-	if p, err := netip.ParsePrefix(s); err == nil {
-		if p.Bits() == 0 {
-			return s + tail, true
-		}
-		return r.addr(p.Addr()) + s[strings.LastIndexByte(s, '/'):] + tail, true
-	}
-	if colon := strings.LastIndexByte(s, ':'); colon > 0 {
-		if a, err := netip.ParseAddr(s[:colon]); err == nil { // a port without brackets
-			return r.addr(a) + s[colon:] + tail, true
-		}
-	}
-	if len(s) == 17 {
-		if m, err := net.ParseMAC(s); err == nil {
-			return r.of(aMAC, m.String()) + tail, true
-		}
-	}
-	return "", false
-}
-
-// endings are last labels of what looks like a host name and is a file, a
-// program's identifier or a number with its unit.
-var endings = map[string]bool{}
-
-func init() {
-	for _, e := range strings.Fields("go log json jsonl conf txt sock service html pem crt key latest yaml yml toml exe dll msi deb rpm zip gz md sh socket target slice scope mount invalid arpa partial bad") {
-		endings[e] = true
-	}
-}
-
-// isHost reports whether w may be a host's name of two labels or more.
-func isHost(w []byte) bool {
-	if len(w) < 4 || len(w) > 253 {
-		return false
-	}
-	dot := bytes.LastIndexByte(w, '.')
-	if dot <= 0 {
-		return false
-	}
-	last := w[dot+1:]
-	if len(last) < 2 || endings[strings.ToLower(string(last))] || bytes.Equal(w, []byte("logging.googleapis.com")) {
-		return false
-	}
-	for _, c := range last {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c >= 0x80) && !bytes.HasPrefix(last, []byte("xn--")) {
-			return false
-		}
-	}
-	for label := range bytes.SplitSeq(w[:dot], []byte(".")) {
-		if len(label) == 0 || len(label) > 63 {
-			return false
-		}
-		for _, c := range label {
-			if !alphanumeric(c) && c != '-' && c != '_' && c != '*' && c < 0x80 {
-				return false
-			}
-		}
-	}
-	return utf8.Valid(w)
-}
-
-func isUUID(w []byte) bool {
-	if len(w) != 36 || w[8] != '-' || w[13] != '-' || w[18] != '-' || w[23] != '-' {
+// isTime reports whether w is a time of day with its date: every line has one, and
+// no two are alike.
+func isTime(w []byte) bool {
+	if len(w) < 19 || w[4] != '-' || w[7] != '-' || w[10] != 'T' || w[13] != ':' || w[16] != ':' {
 		return false
 	}
 	for i, c := range w {
-		if !isHex(c) && i != 8 && i != 13 && i != 18 && i != 23 {
+		if !isDigit(c) && i != 4 && i != 7 && i != 10 && i != 13 && i != 16 && c != '.' && c != 'Z' && c != '+' && c != ':' && c != '-' {
+			return false
+		}
+	}
+	return len(w) < 36
+}
+
+func isNumber(w []byte) bool {
+	for _, c := range w {
+		if !isDigit(c) {
 			return false
 		}
 	}
 	return true
 }
 
-func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' }
+var beginPEM = []byte("-----BEGIN ")
 
-// Lengths from which a run of random characters counts as a secret.
-const (
-	shortest   = 24 // of what is looked at
-	longHex    = 32
-	longRandom = 40
-	keyLength  = 44 // 32 bytes in base64
-)
-
-// secretName says what kind of secret a word is; "": none.
-func secretName(w []byte) string {
-	if len(w) < shortest {
-		return ""
+// endOfPEM returns where a block ends that begins at b[i], or what is there of it.
+func endOfPEM(b []byte, i int, f form) int {
+	limit := stringEnd(b, i, f)
+	if f != jsons {
+		limit = len(b)
 	}
-	if len(w) == keyLength && w[keyLength-1] == '=' && random(w[:keyLength-1], "+/") {
-		return "[key]"
-	}
-	if bytes.HasPrefix(w, []byte("SFMyNTY.")) || bytes.HasPrefix(w, []byte("eyJ")) && bytes.IndexByte(w, '.') > 0 {
-		return "[secret]"
-	}
-	hexes := 0
-	for _, c := range w {
-		if isHex(c) {
-			hexes++
+	if end := bytes.Index(b[i:limit], []byte("-----END ")); end >= 0 {
+		end += i + len("-----END ")
+		if dashes := bytes.Index(b[end:limit], []byte("-----")); dashes >= 0 {
+			return end + dashes + len("-----")
 		}
 	}
-	if hexes == len(w) && len(w) >= longHex {
-		return "[secret]"
-	}
-	trimmed := bytes.TrimRight(w, "=")
-	if len(trimmed) >= longRandom && (random(trimmed, "-_.") || random(trimmed, "+/")) {
-		return "[secret]"
-	}
-	return ""
+	return stringEnd(b, i, f)
 }
 
-// random reports whether w is made of letters of both cases and digits, and of
-// others, in the mixture that chance makes: words of a language change case and
-// kind seldom.
-func random(w []byte, others string) bool {
-	var lower, upper, digits, changes int
-	last := 0
-	for _, c := range w {
-		is := 0
-		switch {
-		case 'a' <= c && c <= 'z':
-			lower++
-			is = 1
-		case 'A' <= c && c <= 'Z':
-			upper++
-			is = 2
-		case '0' <= c && c <= '9':
-			digits++
-			is = 3
-		case strings.IndexByte(others, c) < 0:
-			return false
-		}
-		if is != last && is != 0 {
-			changes++
-		}
-		last = is
+// credentials returns where what follows an authentication scheme ends, such as
+// "Bearer abc" and "Basic YWxpY2U6cHc="; 0: nothing does.
+func credentials(b []byte, i, j int) int {
+	if j+1 >= len(b) || b[j] != ' ' {
+		return 0
 	}
-	return lower > 0 && upper > 0 && digits > 0 && changes*4 >= len(w)
+	end := j + 1
+	for end < len(b) && b[end] > ' ' && strings.IndexByte("\"'\\,", b[end]) < 0 {
+		end++
+	}
+	n := end - j - 1
+	if n >= 16 || n > 0 && len(b[i:j]) == len("bearer") {
+		return end
+	}
+	return 0
+}
+
+// singleLabel returns where a name without dots ends that follows at b[j] after a
+// space, perhaps only with a port; 0: there is none. Names with dots show what they
+// are by themselves.
+func singleLabel(b []byte, j int, port bool) int {
+	if j+1 >= len(b) || b[j] != ' ' {
+		return 0
+	}
+	end, letters := j+1, false
+	for end < len(b) && (alphanumeric(b[end]) || b[end] == '-' || b[end] == '_') {
+		letters = letters || !isDigit(b[end])
+		end++
+	}
+	switch {
+	case !letters, port && (end+1 >= len(b) || b[end] != ':' || !isDigit(b[end+1])):
+		return 0
+	case end < len(b) && b[end] != ':' && kinds[b[end]] == inWord, bytes.HasPrefix(b[end:], []byte("://")):
+		return 0
+	}
+	return end
+}
+
+// backslashed takes care of the component of a Windows path that is a name: the
+// user's in C:\Users\NAME, and the server's in \\SERVER\share. b[i:j] is a
+// component between backslashes.
+func (r *redactor) backslashed(dst, b []byte, i, j int, f form) ([]byte, int) {
+	one := 1 // backslashes that are one
+	if f == jsons {
+		one = 2
+	}
+	before := 0
+	for before < i && b[i-1-before] == '\\' {
+		before++
+	}
+	if before >= 2*one {
+		return append(dst, r.of(aLabel, string(b[i:j]))...), j
+	}
+	if !strings.EqualFold(string(b[i:j]), "users") || j+one >= len(b) || b[j+one-1] != '\\' {
+		return nil, 0
+	}
+	begin := j + one
+	first := wordEnd(b, begin)
+	end := first
+	for end < len(b) && end < begin+64 && (b[end] == ' ' || kinds[b[end]] == inWord && b[end] != ':') {
+		end++
+	}
+	if end == len(b) || b[end] != '\\' { // a name of several words only if the path goes on
+		end = first
+	}
+	if end == begin {
+		return nil, 0
+	}
+	return append(append(dst, b[i:begin]...), r.of(aUser, string(b[begin:end]))...), end
+}
+
+// parameter takes care of a parameter in the query of a URL, "?code=abc" and
+// "&state=abc": of those nobody knows what they say.
+func (r *redactor) parameter(dst, b []byte, i, j int, f form) ([]byte, int) {
+	if i == 0 || b[i-1] != '?' && b[i-1] != '&' && !(f == jsons && i >= 6 && string(b[i-6:i]) == `\u0026`) {
+		return nil, 0
+	}
+	at := bytes.IndexByte(b[i:j], '=')
+	if at <= 0 || j-i-at-1 < 6 || isNumber(b[i+at+1:j]) {
+		return nil, 0
+	}
+	if r.keep && !oneTime[string(lower(nil, b[i:i+at]))] {
+		return nil, 0
+	}
+	return append(append(dst, b[i:i+at+1]...), "[secret]"...), j
+}
+
+// oneTime are parameters that are secrets though their names are everyday words.
+var oneTime = map[string]bool{"code": true, "state": true, "sig": true, "signature": true, "key": true, "auth": true, "ticket": true, "fragment": true}
+
+// url appends a URL without who asks, and its host in another form. The scheme is
+// in b[i:j]; a password may have bytes that are in no word.
+func (r *redactor) url(dst, b []byte, i, j int, f form) ([]byte, int) {
+	begin := i + bytes.Index(b[i:j], []byte("://")) + 3
+	scheme := b[i : begin-3]
+	for k := len(scheme); k > 0; k-- { // what is before the scheme is a word of its own
+		if !alphanumeric(scheme[k-1]) && scheme[k-1] != '+' {
+			dst, _, _ = r.word(dst, b, i, i+k, f)
+			scheme = scheme[k:]
+			break
+		}
+	}
+	dst = append(append(dst, scheme...), "://"...)
+	stop := begin // of the part with user and host
+	for stop < len(b) && stop < begin+512 && b[stop] > ' ' && strings.IndexByte("\"'/\\<>", b[stop]) < 0 && kinds[b[stop]] != perhaps {
+		stop++
+	}
+	if at := bytes.LastIndexByte(b[begin:stop], '@'); at >= 0 {
+		dst = append(dst, "[secret]@"...)
+		begin += at + 1
+	}
+	j = wordEnd(b, begin)
+	end := begin
+	for end < j && b[end] != '/' && b[end] != ':' {
+		end++
+	}
+	host := b[begin:end]
+	if _, ours := schemes[string(lower(nil, scheme))]; len(host) == 0 || r.keep || ours || plain[string(lower(nil, host))] || isWhole(host) {
+		end = begin
+	} else if known := r.exact(string(host)); known != "" {
+		dst = append(dst, known...)
+	} else if isNumber(host) || end < j && b[end] == ':' && !ports(b[end+1:j]) { // an IPv6 address without brackets
+		end = begin
+	} else {
+		dst = append(dst, r.of(aLabel, string(host))...)
+	}
+	dst, next, _ := r.word(dst, b, end, j, f)
+	return dst, next
+}
+
+// schemes are those of URLs whose first part is no host.
+var schemes = map[string]bool{"unix": true, "file": true, "stile": true}
+
+// ports reports whether w begins with a port number and nothing that an address
+// could go on with.
+func ports(w []byte) bool {
+	n := 0
+	for n < len(w) && isDigit(w[n]) {
+		n++
+	}
+	return n > 0 && (n == len(w) || w[n] == '/')
 }

@@ -3,11 +3,9 @@ package support
 import (
 	"bytes"
 	_ "embed"
+	"encoding/json"
 	"html/template"
-	"time"
 
-	"stile/build/stamp"
-	"stile/platform/machine"
 	"stile/tunnel/ipc"
 )
 
@@ -16,21 +14,34 @@ var page string
 
 var pageTemplate = template.Must(template.New("summary").Parse(page))
 
-// summary is a page for people about what is in the archive.
-func summary(s *ipc.State, d Diagnosis, down error, now time.Time) []byte {
+// summary puts a page for people about what is in the archive. It is made of what
+// the other files say, after redaction: what HTML makes of a secret could not be
+// told from other text.
+func (e *export) summary(s *ipc.State, d Diagnosis, m manifest) {
 	var b bytes.Buffer
-	data := struct {
-		Made, Program string
-		OS            machine.OS
-		State         *ipc.State
-		Down          string
-		DNS           Diagnosis
-	}{Made: now.Format(time.RFC1123Z), Program: stamp.String(), OS: machine.Describe(), State: s, DNS: d}
-	if down != nil {
-		data.Down = explain(down)
+	data := map[string]any{"Made": e.fit(m), "DNS": e.fit(d), "State": nil}
+	if s != nil {
+		data["State"] = e.fit(s)
 	}
 	if err := pageTemplate.Execute(&b, data); err != nil {
-		return []byte("<!doctype html><p>The summary could not be made: " + template.HTMLEscapeString(err.Error()) + "\n")
+		e.miss("summary.html", err)
+		return
 	}
-	return b.Bytes()
+	e.archive.begin("summary.html", e.Now())
+	e.archive.put(b.Bytes())
+	e.archive.end()
+}
+
+// fit returns what the JSON of v says after redaction.
+func (e *export) fit(v any) (fit any) {
+	text, err := json.Marshal(v)
+	if err == nil {
+		d := json.NewDecoder(bytes.NewReader(e.redact(nil, text, jsons)))
+		d.UseNumber()
+		err = d.Decode(&fit)
+	}
+	if err != nil {
+		panic(err) // what was JSON stays so
+	}
+	return fit
 }

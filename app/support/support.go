@@ -92,7 +92,7 @@ func Export(ctx context.Context, o Options, progress func(done, total int64)) (R
 		return Result{}, fmt.Errorf("%w: %w", ErrNothing, err)
 	}
 	defer a.abandon()
-	e := &export{Options: o, ctx: ctx, archive: a, redactor: &redactor{newPseudonyms(), o.Full}, progress: progress}
+	e := &export{Options: o, ctx: ctx, archive: a, redactor: newRedactor(o.Full), progress: progress}
 	e.run()
 	if err := ctx.Err(); err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrNothing, err)

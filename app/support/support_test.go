@@ -217,21 +217,22 @@ func TestDefaultExportHasNeitherSecretsNorNames(t *testing.T) {
 }
 
 func TestLogLinesStayJSON(t *testing.T) {
-	r := &redactor{newPseudonyms(), false}
+	r := newRedactor(false)
 	r.learn(aUser, `Zoë "Zed" O'Neil\`)
 	r.learn(aResource, "R&D <wiki>")
 	for _, row := range []struct{ in, want string }{
 		{`{"time":"2026-11-23T09:00:00.123456789Z","severity":"INFO","message":"x","target":"tunnel/daemon"}`, ""},
 		{`{"logging.googleapis.com/sourceLocation":{"file":"tunnel/daemon/daemon.go","line":"17"},"after":"1.5s","n":12345678901}`, ""},
-		{`{"resource":"0190a1b2-1111-7000-8000-0123456789ab","v":"0.1.0 (1f2e3d4c5b6a)"}`, ""},
-		{`{"m":"tunnel 100.64.0.7 fd00:2021:1111::7 127.0.0.53:53 0.0.0.0/0 ::/0"}`, ""},
-		{`{"m":"to 192.168.1.7:53 and 192.168.1.9, 8.8.8.8; fe80::1%eth0 [2001:db8::5]:443"}`, `{"m":"to lan1.7:53 and lan1.9, wan1.8; lan6-1:1%eth0 [wan6-1:2]:443"}`},
+		{`{"resource":"0190a1b2-1111-7000-8000-0123456789ab","v":"0.1.0 (1f2e3d4c5b6a)"}`, `{"resource":"id-1","v":"0.1.0 (1f2e3d4c5b6a)"}`},
+		{`{"m":"by 100.100.111.1 127.0.0.53:53 0.0.0.0/0 ::/0 100.96.0.0/11 fd00:2021:1111::/107"}`, ""},
+		{`{"m":"from 100.64.0.7 to 100.96.0.9:443, fd00:2021:1111:8000::9"}`, `{"m":"from peer1.7 to proxy1.9:443, proxy6-1:1"}`},
+		{`{"m":"to 192.168.1.7:53 and 192.168.1.9, 8.8.8.8; fe80::1%eth0 [2001:db8::5]:443"}`, `{"m":"to lan1.7:53 and lan1.9, wan1.8; lan6-1:2%eth0 [wan6-1:3]:443"}`},
 		{`{"m":"wiki.corp.example. and *.corp.example and corp.example"}`, `{"m":"h1.d1.invalid. and *.d1.invalid and d1.invalid"}`},
 		{`{"m":"by Zoë \"Zed\" O'Neil\\ at R\u0026D \u003cwiki\u003e\nnext"}`, `{"m":"by user-1 at resource-1\nnext"}`},
 		{`{"token":"abc","token_source":"file","psk":"x\"y","count":5}`, `{"token":"[secret]","token_source":"file","psk":"[secret]","count":5}`},
 		{`{"m":"“Build Server” cannot be reached"}`, `{"m":"“resource-2” cannot be reached"}`},
-		{`{"m":"enx001122aabbcc 00:11:22:aa:bb:cc"}`, `{"m":"mac-1 mac-2"}`},
-		{`{"m":"/home/alice/x C:\\Users\\bob"}`, `{"m":"/home/user-2/x C:\\Users\\bob"}`},
+		{`{"m":"enx001122aabbcc 00:11:22:aa:bb:cc"}`, `{"m":"mac-1 mac-1"}`},
+		{`{"m":"/home/alice/x C:\\Users\\bob"}`, `{"m":"/home/user-2/x C:\\Users\\user-3"}`},
 		{`{"url":"wss://user:pw@portal.corp.example:443/x"}`, `{"url":"wss://[secret]@h2.d1.invalid:443/x"}`},
 	} {
 		want := row.want
@@ -246,7 +247,7 @@ func TestLogLinesStayJSON(t *testing.T) {
 }
 
 func TestSystemFilesAreReadAsText(t *testing.T) {
-	r := &redactor{newPseudonyms(), false}
+	r := newRedactor(false)
 	r.learn(aLabel, "printer")
 	in := "127.0.0.1 localhost\n10.1.2.3 printer printer.lan # x\nsearch corp.example home.arpa\nnameserver 100.100.111.1\nroute 10.1.0.0/16 table 254 dev eth0 via 10.1.2.1 metric 100\n"
 	want := "127.0.0.1 localhost\nlan1.3 h1 d1.invalid # x\nsearch d2.invalid home.arpa\nnameserver 100.100.111.1\nroute lan2.0/16 table 254 dev eth0 via lan1.1 metric 100\n"
@@ -263,7 +264,7 @@ func FuzzRedact(f *testing.F) {
 	f.Add([]byte(`{"token":"abc","m":"“x” 10.0.0.1 a.b.example \u00e9 \\"}`), true)
 	f.Add([]byte("-----BEGIN KEY-----\nx\n-----END KEY----- Bearer abcdef"), false)
 	f.Fuzz(func(t *testing.T, b []byte, json bool) {
-		r := &redactor{newPseudonyms(), false}
+		r := newRedactor(false)
 		r.learn(aUser, "Alice Example")
 		form := text
 		if json {
@@ -273,7 +274,7 @@ func FuzzRedact(f *testing.F) {
 		if bytes.Contains(bytes.ToLower(once), []byte(" alice example ")) {
 			t.Errorf("%q", once)
 		}
-		keep := &redactor{newPseudonyms(), true}
+		keep := newRedactor(true)
 		keep.redact(nil, b, form)
 	})
 }
