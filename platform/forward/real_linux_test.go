@@ -91,7 +91,10 @@ func own(t *testing.T, dirs ...string) {
 	must(t, unix.Unshare(unix.CLONE_NEWNS))
 	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	for _, d := range dirs {
-		if _, err := os.Stat(d); err != nil {
+		switch _, err := os.Stat(d); {
+		case err != nil && d == "/var/lib/ufw": // not every version keeps something there
+			continue
+		case err != nil:
 			t.Skipf("NOT TESTED: %s is missing; install ufw, firewalld and dbus", d)
 		}
 		kept := t.TempDir()

@@ -90,6 +90,10 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 	if err != nil {
 		return err
 	}
+	names := *resolver // of resources
+	if names.Servers, err = g.Rules.resolvers(system.Servers); err != nil {
+		return err
+	}
 	// Whoever has the device may undo what an earlier run has left behind:
 	// while another client or gateway runs here, it is not ours to undo.
 	device, err := tun.Open(tunName, route.MTU)
@@ -136,7 +140,7 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 	log.Info("started", "version", stamp.String(), "next", "it joins the portal; then it says that it stands")
 	e := engine.New(engine.Config{
 		Role:      role,
-		PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: resolver, Flows: watch.Flows(), Log: log,
+		PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: channel, Upstream: &names, Flows: watch.Flows(), Log: log,
 		TUN: func() (engine.Device, error) { return device, nil },
 		Configure: func(iface string, t core.TUN) error {
 			addrs := []netip.Addr{t.IPv4, t.IPv6}
