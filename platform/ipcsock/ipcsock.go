@@ -1,15 +1,12 @@
-// Package ipcsock is local IPC that knows its caller: a Unix socket whose
-// other end the kernel names.
+// Package ipcsock is local IPC that knows its caller: a Unix socket, or a named
+// pipe of Windows, whose other end the system names.
 package ipcsock
 
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
-	"path/filepath"
-	"time"
+	"strconv"
 )
 
 // ErrInUse means that another process answers at the socket. It runs already:
@@ -24,62 +21,59 @@ var ErrNobody = errors.New("nobody answers at this socket")
 // root or as the program's own user.
 var ErrDenied = errors.New("not allowed to use this socket")
 
-// Listen makes a socket with the given mode at path, and its folder. A socket
-// that a killed process left behind is replaced.
-func Listen(path string, mode fs.FileMode) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("listen at %s: %w", path, err)
-	}
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("listen at %s: %w", path, ErrInUse)
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
-		os.Remove(path)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen at %s: %w", path, err)
-	}
-	// Until here the umask was all that kept others out; who came in meanwhile
-	// is known by Caller.
-	if err := os.Chmod(path, mode); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("listen at %s: %w", path, err)
-	}
-	return l, nil
-}
-
-// Dial connects to the socket at path. The error is ErrNobody or ErrDenied, or
-// says what else is wrong.
-func Dial(path string) (net.Conn, error) {
-	conn, err := net.DialTimeout("unix", path, 5*time.Second)
-	switch {
-	case err == nil:
-		return conn, nil
-	case errors.Is(err, fs.ErrNotExist), isRefused(err):
-		return nil, fmt.Errorf("%s: %w", path, ErrNobody)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s: %w", path, ErrDenied)
-	}
-	return nil, err
-}
-
 // A Peer is the process at the other end, as it was when it connected.
 type Peer struct {
-	UID, GID uint32
+	UID, GID uint32 // noID where users have no numbers
 	PID      int32
+	// SID and Session are the user and the logon session on Windows, where
+	// services run in session 0.
+	SID     string
+	Session uint32
+
+	elevated bool // has the rights of an administrator of Windows
 }
 
-// Caller asks the kernel who is at the other end of conn.
-func Caller(conn net.Conn) (Peer, error) {
-	unix, is := conn.(*net.UnixConn)
-	if !is {
-		return Peer{}, errors.New("identify caller: not a Unix socket")
+// noID is nobody's number.
+const noID = ^uint32(0)
+
+// systemSID is the account that services of Windows run as.
+const systemSID = "S-1-5-18"
+
+// Admin reports whether p has the rights of the machine's administrator.
+func (p Peer) Admin() bool {
+	if p.SID != "" {
+		return p.SID == systemSID || p.elevated
 	}
-	p, err := caller(unix)
+	return p.UID == 0
+}
+
+// User returns what names p's user on this machine: a number, or a SID.
+func (p Peer) User() string {
+	if p.SID != "" {
+		return p.SID
+	}
+	return strconv.FormatUint(uint64(p.UID), 10)
+}
+
+// Interactive reports whether p belongs to a logon session of Windows that a
+// person sits at, which the rights on a pipe ask for as well.
+func (p Peer) Interactive() bool { return p.SID != "" && p.Session != 0 }
+
+// Caller asks the system who is at the other end of conn.
+func Caller(conn net.Conn) (Peer, error) {
+	p, err := caller(conn)
 	if err != nil {
 		return Peer{}, fmt.Errorf("identify caller: %w", err)
 	}
 	return p, nil
+}
+
+// Server asks the system who serves at the other end of conn, which Dial made,
+// and whether that is to be trusted: the administrator or this user runs it.
+func Server(conn net.Conn) (p Peer, trusted bool, err error) {
+	p, trusted, err = server(conn)
+	if err != nil {
+		return Peer{}, false, fmt.Errorf("identify the service: %w", err)
+	}
+	return p, trusted, nil
 }

@@ -10,8 +10,12 @@ import (
 func isRefused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) }
 
 // caller reads SO_PEERCRED, which the kernel filled in at connect(2).
-func caller(conn *net.UnixConn) (p Peer, err error) {
-	raw, err := conn.SyscallConn()
+func caller(conn net.Conn) (p Peer, err error) {
+	socket, is := conn.(*net.UnixConn)
+	if !is {
+		return Peer{}, errors.New("not a Unix socket")
+	}
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return Peer{}, err
 	}
@@ -22,5 +26,5 @@ func caller(conn *net.UnixConn) (p Peer, err error) {
 	if err := errors.Join(controlErr, err); err != nil {
 		return Peer{}, err
 	}
-	return Peer{cred.Uid, cred.Gid, cred.Pid}, nil
+	return Peer{UID: cred.Uid, GID: cred.Gid, PID: cred.Pid}, nil
 }

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package ipcsock
 
@@ -9,4 +9,8 @@ import (
 
 func isRefused(error) bool { return false }
 
-func caller(*net.UnixConn) (Peer, error) { return Peer{}, errors.ErrUnsupported }
+func caller(net.Conn) (Peer, error) { return Peer{}, errors.ErrUnsupported }
+
+func program(net.Conn, Peer) (executable, error) {
+	return executable{}, errors.New("not on this system")
+}

@@ -1,6 +1,7 @@
 package ipcsock
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,10 @@ import (
 // The test runs itself, as others.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("CALL_SOCKET"); path != "" {
+		if os.Getenv("CALL_WHEN_TOLD") != "" {
+			fmt.Println("ready")
+			bufio.NewReader(os.Stdin).ReadString('\n')
+		}
 		conn, err := Dial(path)
 		if err != nil {
 			fmt.Println(err)

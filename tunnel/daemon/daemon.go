@@ -58,9 +58,12 @@ type Config struct {
 	TokenSource ipc.TokenSource
 	StateDir    string // folder of what survives
 	Socket      string // local socket for users' programs; "": none
-	DNS         dnsctl.Mode
-	Internet    bool // use the Internet resource, whatever users chose
-	Version     string
+	// Programs are the files of those that users may control the service with;
+	// nil: any.
+	Programs []string
+	DNS      dnsctl.Mode
+	Internet bool // use the Internet resource, whatever users chose
+	Version  string
 	// Ready is called once, when the tunnel interface and DNS stand.
 	Ready func()
 	Log   *slog.Logger
@@ -185,7 +188,7 @@ func newDaemon(c Config, w wish) *daemon {
 	d.logAs(s)
 	w.Paused = !*s.ConnectOnStart && w.Source == ipc.TokenFromSignIn
 	d.view = view{wish: w, policy: policy, phase: ipc.SignedOut, since: time.Now()}
-	d.server = link.New(link.Config{Service: d, Version: c.Version, Seated: new(seat.Keeper).Has, Log: c.Log})
+	d.server = link.New(link.Config{Service: d, Version: c.Version, Seated: new(seat.Keeper).Has, Programs: c.Programs, Log: c.Log})
 	return d
 }
 
@@ -321,7 +324,7 @@ func (d *daemon) explain(w wish, err error) error {
 
 // act changes the wish as a command wants it, on disk first.
 func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish, error) {
-	if err := w.heldAgainst(from, c); err != nil {
+	if err := w.heldAgainst(from); err != nil {
 		return w, err
 	}
 	managed := ipc.Problemf(ipc.TokenIsManaged, "This machine's administrator has set the token (%s). Ask them, or remove it there, to sign in or out yourself.", w.Source)
@@ -335,7 +338,10 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 			return w, why
 		}
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(c.Token.Reveal()), ipc.TokenFromSignIn, c.AccountSlug, c.Actor
-		w.Holder, w.Portal, w.Paused = from.UID, portal, false
+		w.Holder, w.Portal, w.Paused = "", portal, false
+		if !from.Admin() {
+			w.Holder = from.User()
+		}
 		d.Log.Info("signing in", "account", c.AccountSlug)
 		return w, d.saveSignIn(w)
 	case ipc.SignOut:

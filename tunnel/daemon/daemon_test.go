@@ -146,16 +146,23 @@ func TestSessionHasAHolder(t *testing.T) {
 		if got := h.State().Session.Holder; !strings.Contains(got, "60001") {
 			t.Errorf("held by %q", got)
 		}
-		if again := h.loadWish(); again.Holder != 60001 {
-			t.Errorf("after a restart it is held by %d", again.Holder)
+		if again := h.loadWish(); again.Holder != "60001" {
+			t.Errorf("after a restart it is held by %q", again.Holder)
 		}
-		for _, c := range []ipc.Command{ipc.SignIn{Token: "other"}, ipc.SignOut{}, ipc.SetInternet{On: true}} {
+		for _, c := range []ipc.Command{ipc.SignIn{Token: "other"}, ipc.SignOut{}, ipc.SetInternet{On: true}, ipc.Retry{}, ipc.ClearLogs{}, ipc.SetLogFilter{Filter: "debug"}} {
 			if got := code(by(60002), c); got != ipc.HeldByOther {
 				t.Errorf("%T by another user: %q", c, got)
 			}
 		}
-		if got := code(by(60002), ipc.Retry{}); got != "" {
-			t.Errorf("retry: %q", got)
+		for _, question := range []ipc.Command{ipc.Inspect{Host: "wiki.example"}, ipc.Collect{}} {
+			err := h.Inform(h.t.Context(), by(60002), question, func(ipc.Part) error { t.Errorf("%T was answered", question); return nil })
+			if p, is := errors.AsType[*ipc.Problem](err); !is || p.Code != ipc.HeldByOther {
+				t.Errorf("%T: %v", question, err)
+			}
+		}
+		_, may := h.Show()
+		if may(by(60002)) || !may(by(60001)) || !may(by(0)) {
+			t.Error("a session is shown to the wrong users")
 		}
 		for _, c := range []ipc.Command{ipc.SetInternet{On: true}, ipc.SignIn{Token: "again"}} {
 			if got := code(by(60001), c); got != "" {
@@ -164,6 +171,9 @@ func TestSessionHasAHolder(t *testing.T) {
 		}
 		if got := code(by(0), ipc.SignOut{}); got != "" {
 			t.Errorf("the administrator: %q", got)
+		}
+		if _, may := h.Show(); may(by(60002)) { // it has not ended yet
+			t.Error("what is left of the session is shown")
 		}
 		if got := code(by(60002), ipc.SignIn{Token: "mine"}); got != "" {
 			t.Errorf("when nobody is signed in: %q", got)

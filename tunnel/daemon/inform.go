@@ -21,6 +21,9 @@ import (
 // Inform implements link.Informant. It asks the session, not the owner, so that
 // an owner who is stuck can be looked at, too.
 func (d *daemon) Inform(ctx context.Context, from link.Caller, question ipc.Command, put func(ipc.Part) error) error {
+	if v := d.seen(); !v.of(from) {
+		return ipc.HeldBy(userName(v.holder()))
+	}
 	switch q := question.(type) {
 	case ipc.Inspect:
 		k := d.inspect(q)
@@ -33,9 +36,7 @@ func (d *daemon) Inform(ctx context.Context, from link.Caller, question ipc.Comm
 
 // inspect tells what is known about a host.
 func (d *daemon) inspect(q ipc.Inspect) ipc.Knowledge {
-	d.mu.Lock()
-	s := d.view.session
-	d.mu.Unlock()
+	s := d.seen().session
 	k := ipc.Knowledge{Verdict: ipc.NotCovered}
 	if s == nil {
 		return k

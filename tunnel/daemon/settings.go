@@ -215,14 +215,7 @@ func (d *daemon) seen() view {
 	return d.view
 }
 
-// controls reports whether a command changes something that belongs to whoever
-// is signed in.
-func controls(c ipc.Command) bool {
-	switch c.(type) {
-	case ipc.SignIn, ipc.SignOut, ipc.SetInternet, ipc.Connect, ipc.ApplySettings, ipc.SetConnectOnStart:
-		return true
-	}
-	return false
-}
-
-var _ link.Service = (*daemon)(nil)
+var (
+	_ link.Service  = (*daemon)(nil)
+	_ link.Discreet = (*daemon)(nil)
+)

@@ -260,7 +260,7 @@ func TestConnectOnStart(t *testing.T) {
 }
 
 func TestSettingsBelongToWhoIsSignedIn(t *testing.T) {
-	run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn, Holder: 60001, APIURL: "wss://a.example"}, func(h *house) {
+	run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn, Holder: "60001", APIURL: "wss://a.example"}, func(h *house) {
 		for _, c := range []ipc.Command{ipc.ApplySettings{APIURL: "wss://b.example"}, ipc.SetConnectOnStart{}, ipc.Connect{}} {
 			if code := h.refusal(link.Caller{UID: 60002}, c); code != ipc.HeldByOther {
 				t.Errorf("%T: %q", c, code)

@@ -8,6 +8,7 @@ import (
 	"stile/tunnel/core"
 	"stile/tunnel/id"
 	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
 )
 
 // silence is how long the portal may take before users are told that it does
@@ -15,14 +16,35 @@ import (
 const silence = 5 * time.Second
 
 // State implements link.Service.
-func (d *daemon) State() ipc.State {
+func (d *daemon) State() ipc.State { return d.stateOf(d.seen()) }
+
+// Show implements link.Discreet: a session is its holder's to see.
+func (d *daemon) Show() (ipc.State, func(link.Caller) bool) {
 	v := d.seen()
+	return d.stateOf(v), v.of
+}
+
+// holder is the user whose session it is, or was while it ends.
+func (v view) holder() string {
+	if v.session != nil && v.wish.Token == "" {
+		return v.session.wish.Holder
+	}
+	return v.wish.Holder
+}
+
+// of reports whether c may see the session: also one that ends is still that of
+// who signed in.
+func (v view) of(c link.Caller) bool {
+	return v.wish.of(c) && (v.session == nil || v.session.wish.of(c))
+}
+
+func (d *daemon) stateOf(v view) ipc.State {
 	settings := d.settings(v.wish, v.policy)
 	s := ipc.State{
 		Version: d.Version,
 		Session: ipc.Session{
 			Phase: v.phase, Since: v.since, Problem: v.problem, Token: v.wish.Source,
-			Account: v.wish.Account, Actor: v.wish.Actor, Holder: userName(v.wish.Holder), Portal: settings.APIURL, AuthURL: settings.AuthURL,
+			Account: v.wish.Account, Actor: v.wish.Actor, Holder: userName(v.holder()), Portal: settings.APIURL, AuthURL: settings.AuthURL,
 		},
 		Settings: settings,
 		Internet: ipc.Internet{On: v.wish.Internet},

@@ -30,7 +30,7 @@ type wish struct {
 	Token          wire.Secret // "": nobody is signed in
 	Source         ipc.TokenSource
 	Account, Actor string
-	Holder         uint32 // user ID of who signed in; 0: the administrator, or not known
+	Holder         string // number or SID of who signed in; "": the administrator, or not known
 	Portal         string // address of the portal that a sign-in is for; "": not known
 	Paused         bool   // the token is not used before somebody says so; not kept
 	Internet       bool
@@ -42,29 +42,33 @@ type wish struct {
 
 // signedOut is the wish without a token.
 func (w wish) signedOut() wish {
-	w.Token, w.Source, w.Account, w.Actor, w.Holder, w.Portal, w.Paused = "", "", "", "", 0, "", false
+	w.Token, w.Source, w.Account, w.Actor, w.Holder, w.Portal, w.Paused = "", "", "", "", "", "", false
 	return w
 }
 
-// heldAgainst refuses what would take the session of one user of this machine
-// out of their hands. Administrators may do that.
-func (w wish) heldAgainst(from link.Caller, c ipc.Command) error {
-	if !controls(c) || w.Token == "" || w.Holder == 0 || from.UID == 0 || from.UID == w.Holder {
+// of reports whether the session is c's to see and to change: nobody else holds
+// it. Administrators may do everything.
+func (w wish) of(c link.Caller) bool {
+	return w.Token == "" || w.Holder == "" || c.Admin() || c.User() == w.Holder
+}
+
+// heldAgainst refuses whoever is not the holder.
+func (w wish) heldAgainst(from link.Caller) error {
+	if w.of(from) {
 		return nil
 	}
-	return ipc.Problemf(ipc.HeldByOther, "%s is signed in to Stile on this machine. Let them sign out first, or use: sudo stile sign-out", userName(w.Holder))
+	return ipc.HeldBy(userName(w.Holder))
 }
 
 // userName is how people know a user of this machine.
-func userName(uid uint32) string {
-	if uid == 0 {
+func userName(id string) string {
+	if id == "" {
 		return ""
 	}
-	text := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(text); err == nil {
+	if u, err := user.LookupId(id); err == nil {
 		return u.Username
 	}
-	return "The user with the number " + text
+	return "The user with the number " + id
 }
 
 // signedIn is the file of a sign-in.
@@ -73,7 +77,8 @@ type signedIn struct {
 	Token   string `json:"token"`
 	Account string `json:"account,omitempty"`
 	Actor   string `json:"actor,omitempty"`
-	UserID  uint32 `json:"user_id,omitempty"` // who signed in; 0: the administrator
+	UserID  uint32 `json:"user_id,omitempty"` // an earlier form of User
+	User    string `json:"user,omitempty"`    // who signed in; "": the administrator
 	Portal  string `json:"portal,omitempty"`  // address of the portal that gave the token
 }
 
@@ -114,13 +119,16 @@ func (c *Config) loadWish() wish {
 	loadJSON(filepath.Join(c.StateDir, signInFile), &in, usable, c.Log)
 	if in.Token != "" {
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(in.Token), ipc.TokenFromSignIn, in.Account, in.Actor
-		w.Holder, w.Portal = in.UserID, in.Portal
+		w.Holder, w.Portal = in.User, in.Portal
+		if in.User == "" && in.UserID != 0 {
+			w.Holder = strconv.FormatUint(uint64(in.UserID), 10)
+		}
 	}
 	return w
 }
 
 func (c *Config) saveSignIn(w wish) error {
-	return saveJSON(filepath.Join(c.StateDir, signInFile), signedIn{1, w.Token.Reveal(), w.Account, w.Actor, w.Holder, w.Portal})
+	return saveJSON(filepath.Join(c.StateDir, signInFile), signedIn{Version: 1, Token: w.Token.Reveal(), Account: w.Account, Actor: w.Actor, User: w.Holder, Portal: w.Portal})
 }
 
 func (c *Config) deleteSignIn() error {

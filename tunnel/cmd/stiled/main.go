@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -35,6 +36,7 @@ type options struct {
 	TokenPath string           `env:"STILE_TOKEN_PATH,FIREZONE_TOKEN_PATH" default:"${token}" help:"File that holds the token (root only, mode 0600). STILE_TOKEN wins over it."`
 	AuthURL   string           `name:"auth-url" env:"STILE_AUTH_URL" help:"Where users sign in (default: what policy or users chose, or at the portal)." placeholder:"URL"`
 	Socket    string           `env:"STILE_SOCKET" default:"${socket}" help:"Local socket for the programs of users." placeholder:"PATH"`
+	Programs  []string         `env:"STILE_PROGRAMS" help:"Programs that users may control this service with, as paths, or any for all of them (default: the installed stile)." placeholder:"PATH"`
 	CAFile    string           `name:"ca-file" env:"STILE_CA_FILE,FIREZONE_CA_FILE" help:"Certificates to trust besides the system's."`
 	Name      string           `env:"STILE_NAME,FIREZONE_NAME" help:"Name of this device in the portal (default: its host name)."`
 	ID        string           `name:"id" env:"STILE_ID,FIREZONE_ID" help:"Identifier of this device (default: made from the machine's)."`
@@ -129,6 +131,18 @@ func (o options) openLogs(terminal *slog.Logger) *logs.Log {
 	return l
 }
 
+// programs are those that users control the service with. Whoever builds it
+// themselves says --programs any, or where theirs is.
+func (o options) programs() []string {
+	if len(o.Programs) == 0 {
+		return ipcsock.Installed("stile")
+	}
+	if slices.Equal(o.Programs, []string{"any"}) {
+		return nil
+	}
+	return o.Programs
+}
+
 func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
 	token, err := keystore.FromEnvironment("STILE_TOKEN", "FIREZONE_TOKEN")
 	c.TokenSource = ipc.TokenFromEnvironment
@@ -159,7 +173,7 @@ func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
 	}
 	us := machine.Describe()
 	c.StateDir, c.Socket, c.Internet, c.AuthURL, c.LogFilter, c.Log, c.Version = o.State, o.Socket, o.Internet, o.AuthURL, o.LogLevel, log, stamp.String()
-	c.Policy = managed.Read
+	c.Policy, c.Programs = managed.Read, o.programs()
 	c.Token = wire.Secret(token)
 	c.Portal.URL, c.Portal.AllowPlain, c.Portal.CAFile = o.APIURL, o.plainAllowed(), o.CAFile
 	c.Portal.Kind, c.Portal.Name, c.Portal.Log = dial.Client, o.Name, log

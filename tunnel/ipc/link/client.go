@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"time"
 
 	"stile/build/stamp"
@@ -62,9 +61,9 @@ func newClient(conn net.Conn) *Client { return &Client{conn: conn, in: bufio.New
 
 // trust makes sure of the other end before anything is said to it.
 func trust(conn net.Conn) error {
-	server, err := ipcsock.Caller(conn)
-	if err == nil && server.UID != 0 && int64(server.UID) != int64(os.Geteuid()) {
-		err = fmt.Errorf("%w: user %d", ErrStranger, server.UID)
+	server, trusted, err := ipcsock.Server(conn)
+	if err == nil && !trusted {
+		err = fmt.Errorf("%w: user %s", ErrStranger, server.User())
 	}
 	return err
 }

@@ -7,7 +7,12 @@
 //
 // Everybody on the machine may connect, because only the service can tell a
 // caller what to do to be let in; who is not let in is told so and hears
-// nothing else. The kernel says who a caller is.
+// nothing else. The system says who a caller is, and which program.
+//
+// Root may do anything, with any program. Users who may come in are members of a
+// group and who sits in front of the machine, with the programs that are
+// installed ([Config].Programs). While one of them is signed in, the others
+// learn who that is and no more ([Discreet]).
 package link
 
 import (
@@ -16,16 +21,14 @@ import (
 	"errors"
 	"io"
 	"net"
-	"path/filepath"
 	"time"
 
-	"stile/platform/dirs"
 	"stile/platform/ipcsock"
 	"stile/tunnel/ipc"
 )
 
 // Socket is where the service listens.
-var Socket = filepath.Join(dirs.Run, "tunnel.sock")
+var Socket = ipcsock.Path("tunnel")
 
 // Group is the name of the group whose members may control the service.
 const Group = "stile"
@@ -47,6 +50,13 @@ type Service interface {
 	// called when somebody connects, after Server.Changed and each second while
 	// somebody watches.
 	State() ipc.State
+}
+
+// A Discreet Service has states that are not for everybody whom it lets in.
+type Discreet interface {
+	// Show returns what State does, and who may see that. Others get
+	// ipc.State.ForOthers of it.
+	Show() (s ipc.State, may func(Caller) bool)
 }
 
 // An Informant is a Service that answers questions, too (ipc.IsQuestion); one

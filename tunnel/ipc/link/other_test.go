@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,9 +28,18 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		path := filepath.Join(dir, "s")
-		if os.Getenv("AND_SERVE") != "" {
+		switch {
+		case os.Getenv("AND_SERVE") != "":
 			impersonate(path)
-		} else {
+		case os.Getenv("AND_WATCH") != "":
+			watchStates(path)
+		case os.Getenv("AND_CROWD") != "":
+			crowd(path)
+		case os.Getenv("AND_WAIT") != "":
+			fmt.Println("ready")
+			io.Copy(io.Discard, os.Stdin)
+			call(path)
+		default:
 			call(path)
 		}
 		os.Exit(0)
@@ -48,6 +59,34 @@ func call(path string) {
 		code = p.Code
 	}
 	fmt.Printf("%d %s: %v\n", os.Getuid(), code, err)
+}
+
+// watchStates prints states as they come, until standard input ends.
+func watchStates(path string) {
+	go func() { io.Copy(io.Discard, os.Stdin); os.Exit(0) }()
+	c, err := Dial(context.Background(), path)
+	for err == nil {
+		var s *ipc.State
+		if s, err = c.Next(context.Background()); err == nil {
+			text, _ := s.MarshalJSON()
+			fmt.Printf("%s\n", text)
+		}
+	}
+	fmt.Println(err)
+}
+
+// crowd connects many times, and prints how often it was let in.
+func crowd(path string) {
+	n, _ := strconv.Atoi(os.Getenv("AND_CROWD"))
+	var in []*Client
+	for range n {
+		if c, err := Dial(context.Background(), path); err == nil {
+			in = append(in, c)
+		}
+	}
+	fmt.Println(len(in))
+	io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(in)
 }
 
 // impersonate serves until standard input ends.

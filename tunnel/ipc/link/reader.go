@@ -28,6 +28,7 @@ type reader struct {
 	*Server
 	conn   net.Conn
 	caller Caller
+	user   string        // whom it counts for: "" for administrators
 	news   chan struct{} // holds one: pending was set
 
 	// writing is held while a frame is chosen and sent.
@@ -40,7 +41,11 @@ type reader struct {
 }
 
 func newReader(s *Server, conn net.Conn, c Caller) *reader {
-	return &reader{Server: s, conn: conn, caller: c, news: make(chan struct{}, 1)}
+	r := &reader{Server: s, conn: conn, caller: c, news: make(chan struct{}, 1)}
+	if !c.Admin() {
+		r.user = c.User()
+	}
+	return r
 }
 
 // serve talks to the program until it leaves or misbehaves, or ctx ends.
@@ -80,7 +85,7 @@ func (r *reader) write(ctx context.Context) {
 		}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		r.Log.Info("a program that does not read what it is told was disconnected", "uid", r.caller.UID, "pid", r.caller.PID)
+		r.Log.Info("a program that does not read what it is told was disconnected", "user", r.caller.User(), "pid", r.caller.PID)
 	}
 }
 
@@ -134,12 +139,13 @@ func (r *reader) put(ctx context.Context, frame []byte) error {
 
 // offer makes a snapshot the next state to send, if it says anything new.
 func (r *reader) offer(s snapshot) {
+	frame := s.of(r.caller)
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	if s.serial < r.floor || bytes.Equal(s.frame, r.latest) {
+	if frame == nil || s.serial < r.floor || bytes.Equal(frame, r.latest) {
 		return
 	}
-	r.pending, r.latest = s.frame, s.frame
+	r.pending, r.latest = frame, frame
 	select {
 	case r.news <- struct{}{}:
 	default:

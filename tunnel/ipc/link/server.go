@@ -41,7 +41,10 @@ type Config struct {
 	// Seated tells whether a user sits in front of this machine: they may
 	// control it, too. nil: nobody does.
 	Seated func(ctx context.Context, uid uint32) bool
-	Log    *slog.Logger
+	// Programs are the files of the programs that users control it with; root may
+	// use any. nil: everybody may.
+	Programs []string
+	Log      *slog.Logger
 }
 
 // A Server lets programs watch and control a Service.
@@ -54,7 +57,7 @@ type Server struct {
 
 	mu      sync.Mutex // guards what follows
 	readers map[*reader]struct{}
-	users   map[uint32]int // connections by user ID
+	users   map[string]int // connections by user; "": administrators
 	serial  uint64         // of the latest snapshot that was begun
 }
 
@@ -65,7 +68,7 @@ func New(c Config) *Server {
 	}
 	return &Server{
 		Config: c, changed: make(chan struct{}, 1),
-		readers: map[*reader]struct{}{}, users: map[uint32]int{},
+		readers: map[*reader]struct{}{}, users: map[string]int{},
 		refused: rate.Sometimes{First: 3, Interval: 10 * time.Second}, unshown: rate.Sometimes{First: 1, Interval: time.Minute},
 	}
 }
@@ -124,9 +127,12 @@ func (s *Server) admit(ctx context.Context, conn net.Conn) (*reader, *ipc.Proble
 	}
 	if !s.allowed(ctx, conn, caller) {
 		s.refused.Do(func() {
-			s.Log.Info("a local caller was refused", "uid", caller.UID, "gid", caller.GID, "pid", caller.PID)
+			s.Log.Info("a local caller was refused", "user", caller.User(), "gid", caller.GID, "pid", caller.PID)
 		})
 		return nil, ipc.Problemf(ipc.NotAllowed, "You may not control Stile on this machine. Use sudo, or ask an administrator to run once: %s", s.admission(caller))
+	}
+	if why := s.trusted(conn, caller); why != nil {
+		return nil, why
 	}
 	r := s.join(conn, caller)
 	if r == nil {
@@ -138,8 +144,29 @@ func (s *Server) admit(ctx context.Context, conn net.Conn) (*reader, *ipc.Proble
 // allowed: root, whoever runs the service, the members of the group, and who
 // sits in front of the machine: nobody needs to log in again after installing.
 func (s *Server) allowed(ctx context.Context, conn net.Conn, c Caller) bool {
-	return c.UID == 0 || int64(c.UID) == int64(os.Geteuid()) || ipcsock.Member(conn, c, s.Group) ||
+	return ours(c) || ipcsock.Member(conn, c, s.Group) || c.Interactive() ||
 		s.Seated != nil && s.Seated(ctx, c.UID)
+}
+
+// ours reports whether a caller is root, or whoever runs the service.
+func ours(c Caller) bool { return c.Admin() || int64(c.UID) == int64(os.Geteuid()) }
+
+// trusted refuses programs that are not to control the service for a user.
+func (s *Server) trusted(conn net.Conn, c Caller) *ipc.Problem {
+	if s.Programs == nil || ours(c) {
+		return nil
+	}
+	err := ipcsock.Trusted(conn, c, s.Programs)
+	if err == nil {
+		return nil
+	}
+	s.refused.Do(func() {
+		s.Log.Info("a program was refused", "user", c.User(), "pid", c.PID, "reason", err)
+	})
+	if errors.Is(err, ipcsock.ErrReplaced) {
+		return ipc.Problemf(ipc.WrongVersion, "Stile was updated while this program ran. Start the program anew.")
+	}
+	return ipc.Problemf(ipc.NotAllowed, "This program may not control Stile (%v). Use the installed stile, or sudo; an administrator can allow more with the option --programs of stiled.", err)
 }
 
 // admission is the command that lets a caller in.
@@ -159,13 +186,13 @@ func (s *Server) admission(c Caller) string {
 func (s *Server) join(conn net.Conn, c Caller) *reader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	root, all := s.users[0], len(s.readers)
-	if c.UID == 0 && root >= maxRoot || c.UID != 0 && (s.users[c.UID] >= maxPerUser || all-root >= maxUsers) {
+	r := newReader(s, conn, c)
+	root, all := s.users[""], len(s.readers)
+	if c.Admin() && root >= maxRoot || !c.Admin() && (s.users[r.user] >= maxPerUser || all-root >= maxUsers) {
 		return nil
 	}
-	r := newReader(s, conn, c)
 	s.readers[r] = struct{}{}
-	s.users[c.UID]++
+	s.users[r.user]++
 	return r
 }
 
@@ -173,8 +200,8 @@ func (s *Server) leave(r *reader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.readers, r)
-	if s.users[r.caller.UID]--; s.users[r.caller.UID] == 0 {
-		delete(s.users, r.caller.UID)
+	if s.users[r.user]--; s.users[r.user] == 0 {
+		delete(s.users, r.user)
 	}
 }
 
@@ -192,7 +219,17 @@ func refuse(conn net.Conn, why *ipc.Problem) {
 // begun.
 type snapshot struct {
 	serial uint64
-	frame  []byte // not changed any more
+	frame  []byte // not changed any more; nil: it cannot be shown
+	others []byte // what those get who may not see it; nil: nobody is kept out
+	may    func(Caller) bool
+}
+
+// of returns the frame for a caller.
+func (s snapshot) of(c Caller) []byte {
+	if s.may == nil || s.may(c) {
+		return s.frame
+	}
+	return s.others
 }
 
 // begin returns the serial of something that begins now.
@@ -212,13 +249,30 @@ func (s *Server) snapshot() (taken snapshot, ok bool) {
 			ok = false
 		}
 	}()
-	serial := s.begin()
-	state := s.Service.State()
+	taken.serial = s.begin()
+	var state ipc.State
+	discreet, is := s.Service.(Discreet)
+	if is {
+		state, taken.may = discreet.Show()
+	} else {
+		state = s.Service.State()
+	}
+	if taken.may != nil {
+		taken.others = s.encode(state.ForOthers())
+	}
+	taken.frame = s.encode(state)
+	return taken, true
+}
+
+// encode returns nil if the state cannot be shown: only that of an enormous
+// account is too long.
+func (s *Server) encode(state ipc.State) []byte {
 	frame, err := ipc.AppendMessage(nil, ipc.Message{State: &state})
 	if err != nil {
 		s.unshown.Do(func() { s.Log.Error("the state cannot be shown", "error", err) })
+		return nil
 	}
-	return snapshot{serial, frame}, err == nil
+	return frame
 }
 
 // publish tells everybody what is new, at most every stateGap, and looks for

@@ -1,3 +1,5 @@
+//go:build !windows
+
 package ipcsock
 
 import (
@@ -31,6 +33,9 @@ func TestCallerIsUs(t *testing.T) {
 	p, err := Caller(conn)
 	if err != nil || int(p.UID) != os.Getuid() || int(p.GID) != os.Getgid() || int(p.PID) != os.Getpid() {
 		t.Errorf("%+v, %v", p, err)
+	}
+	if p, trusted, err := Server(client); err != nil || !trusted || int(p.PID) != os.Getpid() {
+		t.Errorf("%+v, %v, %v", p, trusted, err)
 	}
 	if _, err := Caller(nil); err == nil {
 		t.Error("no connection has a caller")
