@@ -177,7 +177,7 @@ func TestWhereToSignIn(t *testing.T) {
 		{"wss://api.example.net", "https://app.example.net", "", "https://app.example.net/?as=headless-client", ""},
 		{"wss://api.example.net", "https://app.example.net", "https://own.example.net/", "https://own.example.net/?as=headless-client", ""},
 		{"", "", "https://own.example.net", "https://own.example.net/?as=headless-client", ""},
-		{"", "", "", "", "STILE_API_URL"},
+		{"", "", "", "", "settings set api_url"},
 		{"ws://api.example.net", "", "", "", "not protected by TLS"},
 		{"wss://api.example.net", "", "app.example.net", "", "should look like https://"},
 	} {
