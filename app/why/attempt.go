@@ -2,7 +2,6 @@ package why
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,6 +22,8 @@ const (
 // ports are those to try.
 func (p *probe) ports() []uint16 {
 	switch {
+	case p.Unassigned():
+		return nil
 	case p.Target.Port != 0:
 		return []uint16{p.Target.Port}
 	case p.After == nil || p.After.Verdict == ipc.NotCovered:
@@ -77,29 +78,11 @@ func (p *probe) try(ctx context.Context) {
 // attempt opens a TCP connection and closes it.
 func attempt(ctx context.Context, to netip.AddrPort) cause.Attempt {
 	began := time.Now()
-	var d net.Dialer
-	d.SetMultipathTCP(false) // as most programs do
-	conn, err := d.DialContext(ctx, "tcp", to.String())
-	if err == nil {
-		conn.Close()
-	}
-	a := cause.Attempt{To: to, Outcome: cause.Strange, Took: time.Since(began)}
-	switch sock.FailureOf(err) {
-	case "":
-		a.Outcome = cause.Opened
-	case sock.Refused:
-		a.Outcome = cause.Refused
-	case sock.Reset:
-		a.Outcome = cause.Reset
-	case sock.Forbidden:
-		a.Outcome = cause.Forbidden
-	case sock.HostUnreachable, sock.NetworkUnreachable:
-		a.Outcome = cause.Unreachable
-	case sock.TimedOut:
-		a.Outcome = cause.Silent
-	}
-	if err != nil && ctx.Err() != nil {
-		a.Outcome = cause.Silent
-	}
-	return a
+	t := sock.Try(ctx, to)
+	return cause.Attempt{To: to, Outcome: outcomes[t.Failure], By: t.By, Took: time.Since(began)}
+}
+
+var outcomes = map[sock.Failure]cause.Outcome{
+	"": cause.Opened, sock.Refused: cause.Refused, sock.Reset: cause.Reset, sock.Forbidden: cause.Forbidden,
+	sock.HostUnreachable: cause.Unreachable, sock.NetworkUnreachable: cause.Unreachable, sock.TimedOut: cause.Silent, sock.OtherFailure: cause.Strange,
 }

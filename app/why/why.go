@@ -110,7 +110,7 @@ func (p *probe) before(ctx context.Context) {
 		p.Names.Hosts = hostsFile(p.Target.Host)
 	}
 	p.Before = p.inspect(ctx, p.Target.Host)
-	p.After, p.Sent = p.Before, cause.Sent(p.State)
+	p.After = p.Before
 	g.Wait()
 }
 
@@ -121,6 +121,9 @@ func (p *probe) complete(ctx context.Context) {
 		return
 	}
 	for _, a := range p.Names.System.Addrs {
+		if !cause.Proxied(a) {
+			continue
+		}
 		k := p.inspect(ctx, a.String())
 		if k == nil || k.Name == "" || k.Name == p.Target.Host {
 			continue
@@ -135,10 +138,6 @@ func (p *probe) complete(ctx context.Context) {
 func (p *probe) after(ctx context.Context) {
 	if p.State == nil {
 		return
-	}
-	if name := p.After; name != nil && name.Name != "" && slices.ContainsFunc(p.Attempts, func(a cause.Attempt) bool { return a.Outcome == cause.Unreachable }) {
-		a := p.Target.Addr
-		p.Names.Late = p.askOurs(ctx, p.sentinels(), name.Name, !a.Is6(), !a.Is4())
 	}
 	if state := fresh(ctx, p.socket); state != nil {
 		p.State = state

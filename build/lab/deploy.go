@@ -30,6 +30,7 @@ type deployment struct {
 	resources                      []resource
 	internet                       bool // the client takes the Internet resource
 	headless                       bool // the client has a token of the administrator's; nobody signs in
+	gatewayEnv                     []string
 
 	control, turn, gate, client *role // the portal, the relay, the gateway, stiled
 	tokens                      map[string]string
@@ -208,7 +209,7 @@ func (d *deployment) startGateway(s *stage) error {
 	}
 	d.gate, err = s.begin(part{
 		host: d.gateway, name: "gateway", token: token,
-		own: []string{server, "gateway"}, ownEnv: []string{"STILE_TOKEN=" + token},
+		own: []string{server, "gateway"}, ownEnv: append([]string{"STILE_TOKEN=" + token}, d.gatewayEnv...),
 		foreign: s.order.GatewayCmd,
 	})
 	if err != nil {

@@ -63,6 +63,7 @@ func init() {
 		{scenario, "fragments", "datagrams larger than the tunnel's packets arrive in both directions", false, runFragments},
 		{scenario, "hostile-client", "a client that opens flows as fast as it can does not slow down another (two minutes, on a machine that has time)", false, runHostileClient},
 		{scenario, "clock-jump", "wall clocks that jump by an hour are no reason to stop (programs by build/lab/jump/build.sh)", false, runClockJump},
+		{scenario, "why", "one thing after the other breaks, and the user is told which (three minutes)", false, runWhy},
 		{scenario, "readme", "what the README tells people who host themselves, typed into three fresh hosts", true, runReadme},
 		{demonstration, "demo", "the wiki by name, step by step", false, runDemo},
 		{benchmark, "gateway", "our gateway beside a Linux router that does destination NAT and masquerading", true, runGateway},

@@ -56,6 +56,7 @@ type paths interface {
 	Drain(o *path.Output)
 	Report(dst []core.Connection) []core.Connection
 	ReportOf(p id.Peer) (core.Connection, bool)
+	ReportRelays(dst []core.Relay) []core.Relay
 }
 
 // A Core is the client. It implements core.Role.

@@ -282,6 +282,13 @@ func (f *fakePaths) ReportOf(p id.Peer) (core.Connection, bool) {
 	return core.Connection{Peer: p, State: "connected", Relayed: true}, true
 }
 
+func (f *fakePaths) ReportRelays(dst []core.Relay) []core.Relay {
+	if f.noRelay {
+		return dst
+	}
+	return append(dst, core.Relay{})
+}
+
 func (f *fakePaths) Upsert(p path.Peer, _ time.Time) error {
 	if f.noRelay {
 		f.event(path.NoRelays{})

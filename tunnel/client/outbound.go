@@ -168,6 +168,7 @@ func (c *Core) toProxy(p packet.Packet, dst netip.Addr, t target, now time.Time)
 		return core.Route{}
 	}
 	r := c.resources[res]
+	r.seen = now
 	if r.gateway == nil {
 		c.want(r, p, t, now)
 		return core.Route{}
@@ -206,6 +207,7 @@ func (c *Core) toInternet(p packet.Packet, dst netip.Addr, t target, now time.Ti
 
 // toResource sends a packet to a CIDR or Internet resource.
 func (c *Core) toResource(r *resource, p packet.Packet, t target, now time.Time) core.Route {
+	r.seen = now
 	if r.gateway == nil {
 		c.want(r, p, t, now)
 		return core.Route{}

@@ -25,6 +25,7 @@ type resource struct {
 	notified bool      // the user was told that it cannot be reached
 
 	refusal Refusal   // the portal's last word; zero At: none since it granted access
+	seen    time.Time // when programs last sent a packet for it
 	broke   time.Time // when its last connection failed; zero: never
 }
 

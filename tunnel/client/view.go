@@ -21,6 +21,8 @@ type View struct {
 	// Access is one entry for each resource that covers the host: first the one
 	// that a TCP packet to the port would go to, or whose filters deny it.
 	Access []Access
+	// Relays is how many relays there are to begin connections by.
+	Relays int
 }
 
 // Access is how far the way to a resource has come.
@@ -33,6 +35,7 @@ type Access struct {
 	Waiting int       // packets, wherever they wait
 	Refusal Refusal   // zero At: none since access was granted
 	Broke   time.Time // when the last connection failed; zero: never
+	Seen    time.Time // when programs last sent a packet for it that may pass; zero: never
 
 	Authorized bool
 	Gateway    id.Gateway
@@ -41,6 +44,9 @@ type Access struct {
 	Bound      bool // the gateway was, or is to be, told of the name
 	Binding    Binding
 	BoundSince time.Time // since when an answer is awaited, if one is
+	// Lacks4 and Lacks6 tell that the gateway knows no address of that family,
+	// as it said with its latest answer.
+	Lacks4, Lacks6 bool
 }
 
 // A Refusal is why the portal refused access, and when.
@@ -65,9 +71,17 @@ const (
 // port is of TCP; 0 asks about a packet that every filter lets through. It gives
 // no addresses to a name that has none.
 func (c *Core) Look(host string, port uint16, now time.Time) View {
+	var v View
 	if a, err := netip.ParseAddr(host); err == nil {
-		return c.lookAddr(a.Unmap(), port, now)
+		v = c.lookAddr(a.Unmap(), port, now)
+	} else {
+		v = c.lookName(host, port, now)
 	}
+	v.Relays = len(c.paths.ReportRelays(nil))
+	return v
+}
+
+func (c *Core) lookName(host string, port uint16, now time.Time) View {
 	v := View{Name: lower(host)}
 	n := c.resolver.Named(v.Name)
 	var list []*resource
@@ -104,7 +118,7 @@ func (c *Core) lookAddr(a netip.Addr, port uint16, now time.Time) View {
 		if n == nil {
 			return View{}
 		}
-		v := c.Look(n.FQDN, port, now)
+		v := c.lookName(n.FQDN, port, now)
 		v.Proxies = []netip.Addr{a}
 		return v
 	}
@@ -147,7 +161,7 @@ func (c *Core) judge(v *View, list []*resource, port uint16) {
 func (c *Core) describe(v View, list []*resource, now time.Time) View {
 	n := c.resolver.Named(v.Name)
 	for _, r := range list {
-		a := Access{Resource: r.Resource, Wanted: r.request != nil, Asked: r.asked, Refusal: r.refusal, Broke: r.broke}
+		a := Access{Resource: r.Resource, Wanted: r.request != nil, Asked: r.asked, Refusal: r.refusal, Broke: r.broke, Seen: r.seen}
 		if r.request != nil {
 			a.NoRelay = r.request.granted != nil
 			a.Waiting = len(r.request.queue.packets)
@@ -170,6 +184,7 @@ func (c *Core) describe(v View, list []*resource, now time.Time) View {
 // tell says how far the gateway's view of a name is.
 func (b *binding) tell(a *Access) {
 	a.Bound, a.Waiting = true, a.Waiting+len(b.queue.packets)
+	a.Lacks4, a.Lacks6 = b.v4 == wire.No, b.v6 == wire.No
 	switch b.state {
 	case confirmed:
 		a.Binding = BindingConfirmed

@@ -3,6 +3,7 @@ package client
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"stile/tunnel/id"
 	"stile/tunnel/path"
@@ -25,6 +26,7 @@ func TestLookFollowsTheWay(t *testing.T) {
 	step("nobody asked", v.Verdict == policy.Permitted && v.Name == "wiki.example" && v.Proxies == nil && len(v.Access) == 2)
 	step("the one that permits the port comes first", v.Access[0].ID == res(1) && v.Access[1].ID == res(3) && !v.Access[0].Wanted && v.Access[0].Asked.IsZero())
 	step("looking gives no addresses", b.c.resolver.Len() == 0)
+	step("there is a relay", v.Relays == 1)
 	if v := look(22); v.Access[0].ID != res(3) {
 		t.Errorf("port 22 goes to %v", v.Access[0].ID)
 	}
@@ -40,6 +42,7 @@ func TestLookFollowsTheWay(t *testing.T) {
 	step("the name has addresses", len(v.Proxies) == 8 && v.Proxies[0] == addr("100.96.0.1"))
 	b.send(syn("100.96.0.1", 1, 80))
 	a := look(80).Access[0]
+	step("a packet was seen", a.Seen.Equal(b.now) && look(443).Access[0].Seen.IsZero())
 	step("the portal was asked", a.Wanted && a.Asked.Equal(b.now) && a.Waiting == 1 && !a.Authorized)
 	b.message(wire.AuthorizationFailed{Resource: res(1), Reason: wire.ReasonForbidden, Violated: []string{"remote_ip"}})
 	a = look(80).Access[0]
@@ -52,6 +55,9 @@ func TestLookFollowsTheWay(t *testing.T) {
 	b.up(2)
 	b.status(2, 1, "wiki.example", false)
 	step("the gateway cannot resolve it", look(80).Access[0].Binding == BindingFailed)
+	b.wait(time.Second)
+	b.send(syn("100.96.0.1", 1, 80))
+	step("another packet was seen", look(80).Access[0].Seen.Equal(b.now))
 	b.resolved("wiki.example")
 	b.status(2, 1, "wiki.example", true)
 	step("the gateway can", look(80).Access[0].Binding == BindingConfirmed)

@@ -46,6 +46,7 @@ func (d *daemon) inspect(q ipc.Inspect) ipc.Knowledge {
 	s.engine.Inspect(func(r core.Role, now time.Time) {
 		if c, is := r.(*client.Core); is {
 			v = c.Look(q.Host, q.Port, now)
+			k.NoRelay = v.Relays == 0
 		}
 	})
 	k.Name, k.Proxies = v.Name, v.Proxies
@@ -90,7 +91,7 @@ func access(a *client.Access) ipc.Access {
 	}
 	out := ipc.Access{
 		Resource: a.ID, Name: a.Name, Type: string(a.Type), Address: a.Address, Filters: filters(a.Filters),
-		State: stateOf(a), Asked: at(a.Asked), Waiting: a.Waiting, Failed: at(a.Broke),
+		State: stateOf(a), Asked: at(a.Asked), Waiting: a.Waiting, Failed: at(a.Broke), Seen: at(a.Seen),
 	}
 	for _, s := range a.Sites {
 		out.Sites = append(out.Sites, s.Name)
@@ -115,6 +116,7 @@ func access(a *client.Access) ipc.Access {
 			client.BindingRenewing: ipc.BindingRenewing, client.BindingFailed: ipc.BindingFailed,
 		}[a.Binding]
 		out.BindingSince = at(a.BoundSince)
+		out.LacksIPv4, out.LacksIPv6 = a.Lacks4, a.Lacks6
 	}
 	return out
 }

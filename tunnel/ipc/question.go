@@ -107,6 +107,9 @@ type Knowledge struct {
 	// PortalTrouble is the kind of what keeps the portal away: one of the
 	// Trouble constants; "" if nothing is known.
 	PortalTrouble string `json:"portal_trouble,omitzero"`
+	// NoRelay tells that there is no relay, by which all connections are begun:
+	// the portal named none, or none of them answers.
+	NoRelay bool `json:"no_relay,omitzero"`
 }
 
 // Kinds of trouble with the portal.
@@ -128,6 +131,9 @@ type Access struct {
 	State   string    `json:"state"`
 	Asked   time.Time `json:"asked,omitzero"`   // when the portal was last asked
 	Waiting int       `json:"waiting,omitzero"` // packets
+	// Seen is when programs last sent something for it that filters let pass, as
+	// far as the tunnel saw.
+	Seen    time.Time `json:"seen,omitzero"`
 	Refusal *Refusal  `json:"refusal,omitzero"` // the portal's last word, unless it granted access since
 	// Gateway is where access was granted; Connection how that is connected.
 	Gateway    id.Gateway `json:"gateway,omitzero"`
@@ -141,6 +147,10 @@ type Access struct {
 	// constants; "" for networks, and before the gateway was told of it.
 	Binding      string    `json:"binding,omitzero"`
 	BindingSince time.Time `json:"binding_since,omitzero"` // when the gateway was first asked; of pending and renewing
+	// LacksIPv4 and LacksIPv6 tell that the gateway said that the name has no
+	// address of that family. Not all gateways tell.
+	LacksIPv4 bool `json:"lacks_ipv4,omitzero"`
+	LacksIPv6 bool `json:"lacks_ipv6,omitzero"`
 }
 
 // States of Access, in the order in which they follow each other.

@@ -17,6 +17,9 @@ func resource(f *Facts) finding {
 	switch {
 	case !known:
 		return finding{}
+	case !covered && f.Unassigned():
+		return broken(AddressUnassigned, fmt.Sprintf("%v is an address that stands for a name in the tunnel, but for none at present.", f.Target.Addr),
+			"Use the name, and restart programs that remember the address.")
 	case !covered:
 		return finding{detail: "none has it: it is reached past the tunnel"}
 	case a == nil:
@@ -41,6 +44,27 @@ func resource(f *Facts) finding {
 		detail += " (" + a.Address + ")"
 	}
 	return finding{detail: detail + " has it and lets it pass"}
+}
+
+// Addresses that stand for names; those of resolvers lie between them.
+var proxies = []netip.Prefix{netip.MustParsePrefix("100.96.0.0/11"), netip.MustParsePrefix("fd00:2021:1111:8000::/107")}
+
+// Unassigned reports whether the target is an address of the tunnel's that
+// leads nowhere at present: it need not be tried.
+func (f *Facts) Unassigned() bool {
+	covered, known := f.covered()
+	return known && !covered && Proxied(f.Target.Addr)
+}
+
+// Proxied reports whether an address is one of those that stand for names.
+func Proxied(a netip.Addr) bool {
+	return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// proxied reports whether it was an address that stands for a name where a
+// connection was opened: no other tunnel has those.
+func (f *Facts) proxied() bool {
+	return slices.ContainsFunc(f.Attempts, func(a Attempt) bool { return a.Outcome == Opened && Proxied(a.To.Addr()) })
 }
 
 // onlyWithoutTCP reports whether no resource lets any TCP pass.
@@ -101,8 +125,7 @@ func (f *Facts) targets() []netip.Addr {
 // system repeats the first one after a second.
 const unseenAfter = 2 * time.Second
 
-// unseen reports whether the tunnel saw nothing of the attempts: it neither
-// asked for access, nor keeps packets, nor sent any.
+// unseen reports whether the tunnel saw nothing of the attempts.
 func (f *Facts) unseen() bool {
 	a, before := f.access(), f.Before
 	if a == nil || before == nil || len(before.Access) == 0 || len(f.Attempts) == 0 || f.opened() {
@@ -111,16 +134,11 @@ func (f *Facts) unseen() bool {
 	if f.silent() && f.tried() < unseenAfter {
 		return false
 	}
-	was := &before.Access[0]
-	switch {
-	case a.Waiting > 0, later(a.Asked, was.Asked), a.Resource != was.Resource, a.State != was.State, later(a.Failed, was.Failed), newlyRefused(a, was):
-		return false
-	case a.State == ipc.AccessIdle:
-		return f.State.Session.PortalUp
-	case a.State == ipc.AccessAuthorized:
-		return a.Connection != "connecting" && f.Sent == Sent(f.State)
+	if a.Seen.IsZero() { // never, or not told
+		return a.State == ipc.AccessIdle && a.Refusal == nil && a.Failed.IsZero() && !later(a.Asked, before.Access[0].Asked) && f.State.Session.PortalUp
 	}
-	return false
+	const conversion = 5 * time.Millisecond // between the clocks of service and program
+	return f.Began.Sub(a.Seen) > conversion
 }
 
 // later reports whether a is a later moment than b. The service's times are
@@ -142,14 +160,6 @@ func Settled(f *Facts) bool {
 	return newlyRefused(a, &f.Before.Access[0]) || a.State == ipc.AccessAuthorized && a.Binding == ipc.BindingFailed
 }
 
-// Sent is how many bytes have left for gateways.
-func Sent(s *ipc.State) (n uint64) {
-	for _, c := range s.Connections {
-		n += c.Sent
-	}
-	return n
-}
-
 // access wants the portal to grant it.
 func access(f *Facts) finding {
 	a := f.access()
@@ -157,6 +167,9 @@ func access(f *Facts) finding {
 		return granted(a)
 	}
 	const wait = "Ask again in a moment."
+	if f.After.NoRelay && a.State != ipc.AccessAuthorized && len(f.Attempts) > 0 { // nor has the gateway one, so that it does not answer
+		return noRelay(a)
+	}
 	if a.Refusal != nil && (a.State == ipc.AccessIdle || a.State == ipc.AccessAsked && !a.Asked.After(a.Refusal.At)) {
 		return refused(a)
 	}
@@ -164,7 +177,7 @@ func access(f *Facts) finding {
 	case a.State == ipc.AccessAuthorized:
 		return granted(a)
 	case a.State == ipc.AccessNoRelay:
-		return broken(NoRelay, fmt.Sprintf("Access to “%s” was granted, but no relay is online, without which no connection is begun.", a.Name), "Tell your administrator that no relay is online.")
+		return noRelay(a)
 	case len(f.Attempts) == 0:
 		return finding{}
 	case f.State != nil && !f.State.Session.PortalUp:
@@ -181,6 +194,11 @@ func access(f *Facts) finding {
 		return broken(Unclear, fmt.Sprintf("Nothing asked for access to “%s” yet.", a.Name), wait)
 	}
 	return finding{}
+}
+
+func noRelay(a *ipc.Access) finding {
+	return broken(NoRelay, fmt.Sprintf("There is no relay to begin a connection to “%s” by: none is online, or none answers.", a.Name),
+		"If it works from another network, the one that you are in blocks UDP; else tell your administrator that no relay is online.")
 }
 
 func granted(a *ipc.Access) finding {
@@ -305,7 +323,7 @@ func resolve(f *Facts) finding {
 	case a.Binding == ipc.BindingFailed:
 		return broken(GatewayCannotResolve, fmt.Sprintf("The gateway%s cannot resolve %s.", at(a), host),
 			"Check how the name is written. If it is right, tell your administrator: the DNS server of the site does not know it, or does not answer.")
-	case f.Names.Late.Outcome == NoAddress:
+	case f.lacking():
 		return withoutAddress(f)
 	case a.Binding == ipc.BindingPending && f.silent():
 		if a.BindingSince.IsZero() || f.Ended.Sub(a.BindingSince) < dnsTime {
@@ -332,7 +350,7 @@ func withoutAddress(f *Facts) finding {
 		site = at(a)
 	}
 	return broken(GatewayNoAddress, fmt.Sprintf("The gateway%s knows no address%s of %s.", site, family, host),
-		"Check how the name is written. If it is right, tell your administrator.")
+		"Check how the name is written. If it is right, tell your administrator: the DNS server of the site has no such name, or no address for it.")
 }
 
 // answer tells how the host itself answered.
@@ -341,7 +359,7 @@ func answer(f *Facts) finding {
 	target := f.Target.String()
 	found := finding{detail: attempts(f)}
 	switch {
-	case f.opened() && covered:
+	case f.opened() && (covered || f.proxied()):
 		found.code, found.cause = Reachable, target+" answers, through the tunnel."
 		if f.Target.Port == 0 {
 			found.cause = fmt.Sprintf("%s answers at port %d, through the tunnel.", target, f.openPort())
@@ -351,7 +369,7 @@ func answer(f *Facts) finding {
 	case f.opened():
 		found.code, found.cause = ReachableOutside, target+" answers. It is not one of your resources, so that it is reached past the tunnel."
 		if !known {
-			found.cause = target + " answers. It is reached past the tunnel, which does not work at present."
+			found.cause = target + " answers. Whether it is reached through the tunnel is not known."
 		}
 		return found
 	case len(f.Attempts) == 0 || !known:
@@ -392,23 +410,21 @@ func server(f *Facts) (code Code, cause, next string) {
 		return GatewayDenies, fmt.Sprintf("The gateway%s, or a firewall on it or behind it, denies the connection to %s.", site, target), "Tell your administrator: a firewall at the site does not let the gateway connect there."
 	case f.ended(Silent):
 		return ServerSilent, fmt.Sprintf("The gateway%s works, but %s behind it does not answer.", site, target), "The host is down, or a firewall is before it: tell your administrator."
+	case f.ended(Unreachable) && f.access().Binding != "":
+		return ServerUnreachable, fmt.Sprintf("The gateway%s finds no way to %s: it has no address for the name, or it, or a router behind it, no way to that.", site, target),
+			"Check how the name is written. If it is right, tell your administrator: the DNS server of the site does not know the name, or the host is off, or its network is gone."
 	case f.ended(Unreachable):
-		return ServerUnreachable, fmt.Sprintf("The gateway%s, or a router behind it, finds no way to %s.", site, target), "The host is off or its network is gone: tell your administrator."
+		return ServerUnreachable, fmt.Sprintf("The gateway%s, or a router behind it, finds no way to %s.", site, target), "The host is off, or its network is gone: tell your administrator."
 	}
 	return Unclear, "What was found does not tell why " + target + " cannot be reached.", "Ask again; if it stays so, export the logs for your administrator."
 }
 
-// Addresses that stand for names; those of resolvers lie between them.
-var proxies = []netip.Prefix{netip.MustParsePrefix("100.96.0.0/11"), netip.MustParsePrefix("fd00:2021:1111:8000::/107")}
-
 // outside tells why a host past the tunnel does not take a connection.
 func outside(f *Facts) (code Code, cause, next string) {
 	target, a := f.Target.String(), f.Target.Addr
-	const past = "%s is not one of your resources, so that it is tried past the tunnel; there "
+	const past = "%s is not one of your resources, so that it is tried past the tunnel; "
 	const ask = "If it is private, ask your administrator for access to it; else it, or your network, has a problem."
 	switch {
-	case a.IsValid() && slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) }):
-		return AddressUnassigned, fmt.Sprintf("%v is an address that stands for a name in the tunnel, but for none at present.", a), "Use the name, and restart programs that remember the address."
 	case f.ended(Refused, Reset):
 		return OutsideRefuses, fmt.Sprintf(past+"it refuses the connection.", target), "Check the port. " + ask
 	case a.IsValid() && a.IsPrivate():

@@ -140,8 +140,11 @@ func attempts(f *Facts) string {
 	var said []string
 	for _, a := range f.Attempts {
 		text := map[Outcome]string{
-			Opened: "answered", Refused: "refused", Reset: "cut off", Forbidden: "denied", Unreachable: "no way, says a router", Silent: "no answer", Strange: "failed",
+			Opened: "answered", Refused: "refused", Reset: "cut off", Forbidden: "denied", Unreachable: "no way there", Silent: "no answer", Strange: "failed",
 		}[a.Outcome]
+		if a.By.IsValid() && a.By != a.To.Addr() { // gateways speak in the name of who was tried
+			text += fmt.Sprintf(", says %v,", a.By)
+		}
 		said = append(said, fmt.Sprintf("%v %s after %s", a.To, text, brief(a.Took)))
 	}
 	return strings.Join(said, "; ")

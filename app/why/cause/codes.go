@@ -85,7 +85,7 @@ type Meaning struct {
 // Meanings lists all codes, in the order of the chain.
 var Meanings = []Meaning{
 	{Reachable, AnswerLink, "It answers, through the tunnel."},
-	{ReachableOutside, AnswerLink, "It answers. No resource has it, so that it is reached past the tunnel."},
+	{ReachableOutside, AnswerLink, "It answers. No resource that is known has it, so that it is reached past the tunnel."},
 
 	{ServiceNotRunning, ServiceLink, "The tunnel service does not run."},
 	{ServiceNotAllowed, ServiceLink, "This user may not speak to the tunnel service."},
@@ -136,7 +136,7 @@ var Meanings = []Meaning{
 	{SiteOffline, AccessLink, "No gateway of the resource's site is online."},
 	{GatewayVersion, AccessLink, "The gateways of the site are of versions that do not work with this client."},
 	{AccessRefused, AccessLink, "The portal refuses access for another reason."},
-	{NoRelay, AccessLink, "Access was granted, but there is no relay, without which no connection is begun."},
+	{NoRelay, AccessLink, "Access was granted, but there is no relay to begin a connection by."},
 
 	{GatewayConnecting, GatewayLink, "The connection to the gateway has just been begun: too early to say more."},
 	{GatewayUnreachable, GatewayLink, "No path to the gateway is found: it, or a firewall that blocks UDP, does not let packets through."},
@@ -148,7 +148,7 @@ var Meanings = []Meaning{
 
 	{ServerRefuses, AnswerLink, "The host is reached, and nothing listens at the port."},
 	{ServerResets, AnswerLink, "The host is reached, and cuts the connection off."},
-	{ServerUnreachable, AnswerLink, "The gateway, or a router behind it, finds no way to the host."},
+	{ServerUnreachable, AnswerLink, "The gateway, or a router behind it, finds no way to the host; gateways that do not tell more say the same if the name has no address."},
 	{GatewayDenies, AnswerLink, "The gateway, or a firewall on it or behind it, denies the connection."},
 	{ServerSilent, AnswerLink, "The gateway works; the host behind it does not answer: it is down, or a firewall is before it."},
 

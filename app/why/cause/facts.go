@@ -20,8 +20,6 @@ type Facts struct {
 	// Before and After are what the service knew before the attempts and after
 	// them. Nil: it did not say.
 	Before, After *ipc.Knowledge
-	// Sent is how many bytes had left for gateways before the attempts.
-	Sent uint64
 
 	Names Names
 	// Ways are by which interfaces programs' packets to the addresses leave.
@@ -53,8 +51,6 @@ const (
 type Names struct {
 	System Lookup // as programs are told
 	Ours   Lookup // as the service answers when asked directly
-	// Late is Ours once more, after the attempts: gateways tell meanwhile.
-	Late Lookup
 	// Alive tells that the service answered a question about no host at all.
 	Alive bool
 	// Resolvers are whom programs ask, if that is known.
@@ -92,6 +88,7 @@ type Way struct {
 type Attempt struct {
 	To      netip.AddrPort
 	Outcome Outcome
+	By      netip.Addr // who said so, in a message of ICMP; the zero one: not known
 	Took    time.Duration
 }
 
@@ -132,6 +129,16 @@ func (f *Facts) opened() bool { return f.ended(Opened) }
 // ended reports whether an attempt ended with one of the outcomes.
 func (f *Facts) ended(outcomes ...Outcome) bool {
 	return slices.ContainsFunc(f.Attempts, func(a Attempt) bool { return slices.Contains(outcomes, a.Outcome) })
+}
+
+// lacking reports whether the gateway said that the name has no address of the
+// family that was asked for, or of none.
+func (f *Facts) lacking() bool {
+	a, t := f.access(), f.Target.Addr
+	if a == nil || a.State != ipc.AccessAuthorized {
+		return false
+	}
+	return (a.LacksIPv4 || t.Is6()) && (a.LacksIPv6 || t.Is4())
 }
 
 // silent reports whether no attempt was answered, however.

@@ -138,7 +138,7 @@ func privateName(f *Facts) finding {
 	case len(n.Hosts) > 0 && n.System.Outcome == Found:
 		return broken(HostsFile, fmt.Sprintf("The hosts file of this machine says that %s is %s, which is not in the tunnel.", host, list(n.Hosts)),
 			fmt.Sprintf("Delete the line with %s from the hosts file.", host))
-	case n.Ours.Outcome == NoAddress || n.Late.Outcome == NoAddress:
+	case n.Ours.Outcome == NoAddress:
 		return withoutAddress(f)
 	case n.Ours.Outcome != Found:
 		return lost(f)
@@ -187,12 +187,16 @@ func publicName(f *Facts) finding {
 	if sentinels && n.System.Outcome == NoAnswer && !n.Alive && n.Ours.Outcome == NoAnswer {
 		return lost(f)
 	}
-	switch n.System.Outcome {
+	outcome := n.System.Outcome
+	if outcome == NoName && n.Ours.Outcome == NoAddress { // programs are not told the difference
+		outcome = NoAddress
+	}
+	switch outcome {
 	case NoName, NoAddress:
 		if !strings.Contains(host, ".") {
 			return broken(NameIncomplete, fmt.Sprintf("%q is not a whole name, and nobody knows it.", host), fmt.Sprintf("Write the whole name, such as %s.corp.example.", host))
 		}
-		if n.System.Outcome == NoAddress {
+		if outcome == NoAddress {
 			return broken(NameWithoutAddress, fmt.Sprintf("%s is not one of your resources, and public DNS knows no address of it.", host), "Check how it is written. If it is private, ask your administrator for access to it.")
 		}
 		return broken(NameUnknown, fmt.Sprintf("%s is not one of your resources, and public DNS does not know it.", host),

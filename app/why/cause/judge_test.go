@@ -35,7 +35,7 @@ func works() *Facts {
 			Name: "wiki.corp.example", Proxies: addrs(proxy4, proxy6), Verdict: ipc.Permitted,
 			Access: []ipc.Access{{
 				Resource: id.Resource{7}, Name: "Wiki", Type: "dns", Address: "wiki.corp.example", Sites: []string{"Munich"},
-				State: ipc.AccessAuthorized, Asked: noon.Add(-time.Minute), Gateway: id.Gateway{9}, Connection: "connected", Path: ipc.Direct,
+				State: ipc.AccessAuthorized, Asked: noon.Add(-time.Minute), Seen: noon.Add(time.Millisecond), Gateway: id.Gateway{9}, Connection: "connected", Path: ipc.Direct,
 				Began: noon.Add(-time.Minute), Heard: noon.Add(time.Second), Binding: ipc.BindingConfirmed,
 			}},
 		}
@@ -45,15 +45,14 @@ func works() *Facts {
 		State: &ipc.State{
 			Version: "1.2.3", Session: ipc.Session{Phase: ipc.Connected, PortalUp: true, Portal: "wss://portal.example.net", Actor: "Ada"},
 			Tunnel: ipc.Tunnel{Interface: "tun-stile"}, DNS: ipc.DNS{Mode: "auto", Sentinels: addrs(sentinel4, sentinel6), Upstream: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")}},
-			Connections: []ipc.Connection{{Sent: 2000}},
 		},
-		Before: known(), After: known(), Sent: 1000,
+		Before: known(), After: known(),
 		Names: Names{
 			System: Lookup{Found, addrs(proxy4, proxy6)}, Ours: Lookup{Found, addrs(proxy4, proxy6)}, Alive: true, Resolvers: addrs(sentinel4, sentinel6),
 		},
 		Ways:    []Way{{addr(proxy4), "tun-stile"}, {addr(proxy6), "tun-stile"}, {addr(sentinel4), "tun-stile"}, {addr(sentinel6), "tun-stile"}},
 		Default: "eth0", Began: noon, Ended: noon.Add(20 * time.Millisecond),
-		Attempts: []Attempt{{netip.MustParseAddrPort(proxy4 + ":443"), Opened, 20 * time.Millisecond}},
+		Attempts: []Attempt{{To: netip.MustParseAddrPort(proxy4 + ":443"), Outcome: Opened, Took: 20 * time.Millisecond}},
 	}
 }
 
@@ -61,7 +60,7 @@ func works() *Facts {
 func (f *Facts) end(outcomes ...Outcome) {
 	f.Attempts = nil
 	for i, o := range outcomes {
-		a := Attempt{netip.AddrPortFrom(addr([]string{proxy4, proxy6}[i%2]), 443), o, 20 * time.Millisecond}
+		a := Attempt{To: netip.AddrPortFrom(addr([]string{proxy4, proxy6}[i%2]), 443), Outcome: o, Took: 20 * time.Millisecond}
 		if o == Silent {
 			a.Took, f.Ended = 2300*time.Millisecond, noon.Add(2300*time.Millisecond)
 		}
@@ -101,7 +100,15 @@ func (f *Facts) uncovered(host string, outcome Answer, attempts ...Outcome) {
 		l.Addrs = addrs("198.51.100.7")
 	}
 	f.Names.System, f.Names.Ours = l, l
-	f.end(attempts...)
+	f.past(attempts...)
+}
+
+// past is end for a host past the tunnel.
+func (f *Facts) past(outcomes ...Outcome) {
+	f.end(outcomes...)
+	for i := range f.Attempts {
+		f.Attempts[i].To = netip.MustParseAddrPort("198.51.100.7:443")
+	}
 }
 
 // idle makes access be refused, or waited for.
@@ -137,6 +144,11 @@ func TestEachCauseHasFacts(t *testing.T) {
 		{ReachableOutside, "the tunnel does not matter then", func(f *Facts) {
 			f.contact(NotRunning)
 			f.Names.System = Lookup{Found, addrs("198.51.100.7")}
+			f.past(Opened)
+		}},
+		{Reachable, "the service does not speak to this user, but works", func(f *Facts) {
+			f.contact(NotAllowed)
+			f.Names.System = Lookup{Found, addrs(proxy4, proxy6)}
 			f.end(Opened)
 		}},
 		{ServiceNotRunning, "", func(f *Facts) { f.contact(NotRunning) }},
@@ -202,6 +214,10 @@ func TestEachCauseHasFacts(t *testing.T) {
 		{NameIncomplete, "", func(f *Facts) { f.uncovered("wiki", NoName) }},
 		{NameUnknown, "", func(f *Facts) { f.uncovered("wiki.elsewhere.example", NoName) }},
 		{NameWithoutAddress, "", func(f *Facts) { f.uncovered("mail.example.net", NoAddress) }},
+		{NameWithoutAddress, "programs are told that there is no name", func(f *Facts) {
+			f.uncovered("mail.example.net", NoAddress)
+			f.Names.System.Outcome = NoName
+		}},
 		{FilterDeniesPort, "", func(f *Facts) {
 			f.After.Verdict, f.After.Access[0].Filters = ipc.Denied, []string{"tcp/80", "icmp"}
 			f.end(Unreachable, Forbidden)
@@ -218,7 +234,7 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.State.Internet.Available = true
 		}},
 		{AddressNotCovered, "", func(f *Facts) { f.uncovered("10.9.0.10", NotAsked, Silent) }},
-		{AddressUnassigned, "", func(f *Facts) { f.uncovered("100.96.7.7", NotAsked, Silent) }},
+		{AddressUnassigned, "", func(f *Facts) { f.uncovered("100.96.7.7", NotAsked) }},
 		{OutsideRefuses, "", func(f *Facts) { f.uncovered("www.example.net", Found, Refused) }},
 		{OutsideSilent, "", func(f *Facts) { f.uncovered("www.example.net", Found, Silent) }},
 		{OutsideNoWay, "", func(f *Facts) { f.uncovered("www.example.net", Found, Unreachable) }},
@@ -241,17 +257,18 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.Ways[0].Interface, f.Ways[1].Interface = "wg0", "wg0"
 			f.silence()
 		}},
-		{LocalFirewall, "nothing asks for access", func(f *Facts) {
-			f.idle(ipc.AccessIdle, nil)
-			f.Before.Access[0].Asked = f.After.Access[0].Asked
+		{LocalFirewall, "nothing ever came", func(f *Facts) {
+			a := f.idle(ipc.AccessIdle, nil)
+			a.Asked, a.Seen = time.Time{}, time.Time{}
 		}},
-		{LocalFirewall, "nothing is sent", func(f *Facts) {
-			f.silence().Heard = noon.Add(-20 * time.Second)
-			f.State.Connections[0].Sent = f.Sent
+		{LocalFirewall, "nothing came since", func(f *Facts) { f.silence().Seen = noon.Add(-20 * time.Second) }},
+		{LocalFirewall, "nothing came since, and the gateway rests", func(f *Facts) {
+			a := f.silence()
+			a.Seen, a.Heard, a.Connection = noon.Add(-20*time.Second), noon.Add(-20*time.Second), "idle"
 		}},
 		{LocalFirewall, "it refuses at once", func(f *Facts) {
 			f.end(Refused, Refused)
-			f.State.Connections[0].Sent = f.Sent
+			f.After.Access[0].Seen = noon.Add(-time.Second)
 		}},
 		{PortalAway, "", func(f *Facts) {
 			f.idle(ipc.AccessWaiting, nil)
@@ -268,6 +285,14 @@ func TestEachCauseHasFacts(t *testing.T) {
 		{GatewayVersion, "", func(f *Facts) { f.idle(ipc.AccessIdle, refusal("version_mismatch")) }},
 		{AccessRefused, "", func(f *Facts) { f.idle(ipc.AccessIdle, refusal("disabled")) }},
 		{NoRelay, "", func(f *Facts) { f.idle(ipc.AccessNoRelay, nil) }},
+		{NoRelay, "the gateway has none, either, and does not answer", func(f *Facts) {
+			f.idle(ipc.AccessAsked, nil)
+			f.After.NoRelay = true
+		}},
+		{NoRelay, "so that the portal takes it for offline", func(f *Facts) {
+			f.idle(ipc.AccessIdle, refusal("offline"))
+			f.After.NoRelay = true
+		}},
 		{GatewayConnecting, "", func(f *Facts) {
 			a := f.silence()
 			a.Connection, a.Path, a.Heard, a.Began, a.Binding, a.Waiting = "connecting", "", time.Time{}, f.Ended.Add(-time.Second), ipc.BindingPending, 2
@@ -288,15 +313,16 @@ func TestEachCauseHasFacts(t *testing.T) {
 			a := f.silence()
 			a.Binding, a.BindingSince, a.Waiting = ipc.BindingPending, noon, 2
 		}},
-		{GatewayNoAddress, "it has just been told", func(f *Facts) {
-			f.Names.Late = Lookup{Outcome: NoAddress}
+		{GatewayNoAddress, "of either family", func(f *Facts) {
+			f.After.Access[0].LacksIPv4, f.After.Access[0].LacksIPv6 = true, true
 			f.end(Unreachable, Unreachable)
 		}},
-		{GatewayNoAddress, "it was told before", func(f *Facts) {
+		{GatewayNoAddress, "of the only one that the resource has", func(f *Facts) {
 			f.Names.System, f.Names.Ours, f.Attempts = Lookup{Outcome: NoName}, Lookup{Outcome: NoAddress}, nil
 		}},
-		{GatewayNoAddress, "of this family", func(f *Facts) {
-			f.Target.Host, f.Target.Addr, f.Names.System, f.Names.Late = proxy6, addr(proxy6), Lookup{}, Lookup{Outcome: NoAddress}
+		{GatewayNoAddress, "of this one", func(f *Facts) {
+			f.Target.Host, f.Target.Addr, f.Names.System = proxy6, addr(proxy6), Lookup{}
+			f.After.Access[0].LacksIPv6 = true
 			f.end(Unreachable)
 		}},
 		{ServerRefuses, "", func(f *Facts) { f.end(Refused, Refused) }},
@@ -306,6 +332,15 @@ func TestEachCauseHasFacts(t *testing.T) {
 		{ServerSilent, "", func(f *Facts) { f.silence() }},
 		{ServerSilent, "the other family does not exist there", func(f *Facts) { f.end(Silent, Unreachable) }},
 		{ServerUnreachable, "", func(f *Facts) { f.end(Unreachable, Unreachable) }},
+		{ServerUnreachable, "it has no address of the other family", func(f *Facts) {
+			f.After.Access[0].LacksIPv6 = true
+			f.end(Unreachable)
+		}},
+		{ServerUnreachable, "by address", func(f *Facts) {
+			f.Target.Host, f.Target.Addr, f.Names.System = "10.9.0.10", addr("10.9.0.10"), Lookup{}
+			f.After.Name, f.After.Proxies, f.After.Access[0].Binding = "", nil, ""
+			f.end(Unreachable)
+		}},
 		{Unclear, "the gateway was asked a moment ago", func(f *Facts) {
 			a := f.silence()
 			a.Binding, a.BindingSince, a.Waiting = ipc.BindingPending, f.Ended.Add(-time.Second), 2
@@ -388,20 +423,20 @@ func TestTheFirstBrokenLinkCounts(t *testing.T) {
 // nobody else is accused.
 func TestNothingIsConcludedFromNothing(t *testing.T) {
 	for _, outcome := range []Outcome{Silent, Unreachable, Strange} {
-		for i := range 1 << 7 {
+		for i := range 1 << 6 {
 			f := works()
 			f.end(outcome)
 			full := Judge(*f).Code
 			for bit, remove := range []func(){
 				func() { f.State = nil }, func() { f.Before = nil }, func() { f.After = nil }, func() { f.Names = Names{} },
-				func() { f.Ways, f.Default = nil, "" }, func() { f.Sent = 0 }, func() { f.Attempts = nil },
+				func() { f.Ways, f.Default = nil, "" }, func() { f.Attempts = nil },
 			} {
 				if i&(1<<bit) != 0 {
 					remove()
 				}
 			}
 			if got := Judge(*f).Code; got != full && got != Unclear {
-				t.Errorf("%s without %07b: %s, with all %s", outcome, i, got, full)
+				t.Errorf("%s without %06b: %s, with all %s", outcome, i, got, full)
 			}
 		}
 	}
