@@ -55,8 +55,9 @@ type SignIn struct {
 	l    net.Listener // nil: there is no loopback address
 	host string       // "127.0.0.1:PORT", as browsers name us
 
-	mu      sync.Mutex // guards attempt
+	mu      sync.Mutex // guards attempt, owed
 	attempt *signin.Attempt
+	owed    int // browsers that were led to an end and have not got it yet
 
 	results   chan signin.Result // holds the one
 	cancelled chan struct{}      // closed by Cancel
@@ -165,7 +166,8 @@ func (s *SignIn) take(answer func(*signin.Attempt) (signin.Result, error)) error
 }
 
 // serve answers browsers until ctx ends, and lets them read what they were
-// answered. If it cannot, the other ways are left.
+// answered: the program may have waited for nothing but their answer. If it
+// cannot, the other ways are left.
 func (s *SignIn) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
@@ -179,10 +181,35 @@ func (s *SignIn) serve(ctx context.Context) {
 		<-ctx.Done()
 		rest, done := context.WithTimeout(context.WithoutCancel(ctx), parting)
 		defer done()
+		s.awaitReaders(rest)
 		server.Shutdown(rest)
 		server.Close()
 	})
 	server.Serve(s.l)
+}
+
+// awaitReaders waits until every browser that was led to an end has got it.
+func (s *SignIn) awaitReaders(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		owed := s.owed
+		s.mu.Unlock()
+		if owed == 0 {
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// owe counts the browsers that were led to an end and have not got it yet.
+func (s *SignIn) owe(n int) {
+	s.mu.Lock()
+	s.owed = max(0, s.owed+n)
+	s.mu.Unlock()
 }
 
 // A page is what the browser shows.
@@ -216,6 +243,7 @@ func (s *SignIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		show(w, http.StatusMethodNotAllowed, page{Title: "Not like this", Text: "Start again from the program."})
 	case isEnd:
 		show(w, end.status, end.page)
+		s.owe(-1)
 	default:
 		s.answer(w, "http://"+s.host+r.URL.RequestURI())
 	}
@@ -235,6 +263,7 @@ func (s *SignIn) answer(w http.ResponseWriter, address string) {
 		show(w, http.StatusBadRequest, page{Title: "Not signed in", Text: signin.Explain(err)})
 		return
 	}
+	s.owe(1)
 	guard(w)
 	w.Header().Set("Location", to)
 	w.WriteHeader(http.StatusSeeOther)

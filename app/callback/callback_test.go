@@ -323,12 +323,27 @@ func TestTheEndWaitsForThePage(t *testing.T) {
 	defer conn.Close()
 	fmt.Fprintf(conn, "GET %s?%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, s.query(), s.host)
 	<-s.taken
-	s.stop()
+	stopped, began := make(chan bool), time.Now()
+	go func() { s.stop(); close(stopped) }()
 	if text, err := io.ReadAll(conn); err != nil || !strings.Contains(string(text), "Location: /done") {
 		t.Errorf("%q, %v", text, err)
 	}
+	if got := ask(t, "GET", "http://"+s.host+"/done", ""); got.status != 200 {
+		t.Errorf("%+v", got)
+	}
+	<-stopped
 	if _, err := net.Dial("tcp", s.host); err == nil {
 		t.Error("it still listens")
+	}
+	if took := time.Since(began); took > parting {
+		t.Errorf("it took %v", took)
+	}
+	s = run(t) // a browser that never comes for its page
+	ask(t, "GET", s.loopback()+"?"+s.query(), "")
+	began = time.Now()
+	s.stop()
+	if took := time.Since(began); took < parting || took > 2*parting {
+		t.Errorf("it took %v", took)
 	}
 }
 
