@@ -13,6 +13,7 @@ var Portal embed.FS
 //
 //go:embed tray
 var Tray embed.FS
+
 // Console are the status and settings pages of the app: templates for
 // html/template, their style sheet and their script.
 //

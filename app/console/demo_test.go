@@ -23,6 +23,8 @@ import (
 	"stile/tunnel/ipc"
 )
 
+var rewrite = flag.Bool("update", false, "write the golden pages anew")
+
 var demo = flag.Duration("demo", 0, "how long TestDemo shows the pages with made-up data")
 
 // The pages with made-up data, for whoever works on them.
@@ -313,22 +315,24 @@ func invent(c *Console, s *ipc.State, at time.Time) {
 	if h.of == nil {
 		h.of = map[id.Gateway]*course{}
 	}
-	for n := range s.Connections {
-		k := &course{wasIn: s.Connections[n].Received, wasOut: s.Connections[n].Sent, seen: at}
-		h.of[s.Connections[n].Gateway] = k
-		for i := range buckets {
+	for i := range buckets {
+		when := at.Add(-time.Duration(buckets-i) * bucketTime)
+		for n := range s.Connections {
+			g := s.Connections[n].Gateway
+			if h.of[g] == nil {
+				h.of[g] = &course{wasIn: s.Connections[n].Received, wasOut: s.Connections[n].Sent, seen: at}
+			}
 			x := float64(i)
-			when := at.Add(-time.Duration(buckets-i) * bucketTime)
 			wave := math.Max(0, math.Sin(x/9+float64(n)*2)) + .5*math.Max(0, math.Sin(x/23)) + .12*math.Abs(math.Sin(x*1.7))
-			in := uint64(wave * 1_900_000 / float64(1+3*n))
-			out := uint64((.25 + .3*math.Abs(math.Sin(x/13+float64(n)))) * 420_000 / float64(1+2*n))
+			in := uint64(wave * 3_800_000 / float64(1+3*n))
+			out := uint64((.25 + .3*math.Abs(math.Sin(x/13+float64(n)))) * 1_400_000 / float64(1+2*n))
 			if n == 1 && (i < 30 || i > 120) {
 				in, out = in/30, out/30
 			}
-			k.in.add(in*2, when)
-			k.out.add(out*2, when)
-			h.total.in.add(in*2, when)
-			h.total.out.add(out*2, when)
+			for _, k := range []*course{h.of[g], &h.total} {
+				k.in.add(in, when)
+				k.out.add(out, when)
+			}
 		}
 	}
 	for i, e := range []event{
@@ -385,4 +389,29 @@ func demoLogs(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+func signedOut() menu.View {
+	s := connected()
+	s.Session = ipc.Session{Phase: ipc.SignedOut, Portal: s.Session.Portal, AuthURL: s.Session.AuthURL}
+	s.Resources, s.Connections, s.Tunnel, s.DNS, s.Counters = nil, nil, ipc.Tunnel{}, ipc.DNS{}, nil
+	return menu.View{Words: &words.English, Service: menu.Present, State: s}
+}
+
+// lived gives c a past, at noon.
+func lived(t testing.TB, c *Console, d *desk) {
+	c.now = func() time.Time { return noon }
+	invent(c, d.View().State, noon)
+	r, err := d.Diagnose(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.jobs.check = checking{at: noon, result: &r}
+}
+
+// done is what was done, in order.
+func (d *desk) done() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.did)
 }

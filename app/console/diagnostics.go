@@ -179,13 +179,26 @@ func (p *whyPage) fill(whole bool) {
 		p.Report.Dot = "green"
 	}
 	for _, s := range r.Steps {
-		n := step{"grey", s.Name, string(s.Result), s.Detail}
+		n := step{"grey", p.linkText(s.Name), p.T.StepOpen, s.Detail}
 		switch s.Result {
 		case cause.OK:
-			n.Dot = "green"
+			n.Dot, n.Result = "green", p.T.StepOK
 		case cause.Failing:
-			n.Dot = "red"
+			n.Dot, n.Result = "red", p.T.StepFailed
 		}
 		p.Report.Steps = append(p.Report.Steps, n)
 	}
+}
+
+// linkText is what a link of the chain is called.
+func (p *whyPage) linkText(name string) string {
+	text := map[string]string{
+		cause.ServiceLink: p.T.StepService, cause.SessionLink: p.T.StepSession, cause.NameLink: p.T.StepName,
+		cause.ResourceLink: p.T.StepResource, cause.RouteLink: p.T.StepRoute, cause.AccessLink: p.T.StepAccess,
+		cause.GatewayLink: p.T.StepGateway, cause.ResolveLink: p.T.StepResolve, cause.AnswerLink: p.T.StepAnswer,
+	}[name]
+	if text == "" {
+		return name
+	}
+	return text
 }

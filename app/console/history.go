@@ -14,7 +14,7 @@ import (
 const (
 	bucketTime  = 2 * time.Second
 	buckets     = 150 // five minutes
-	maxGateways = 64  // with a history of their own; more are added up only
+	maxGateways = 256 // at a time; what more of them carry is not shown
 )
 
 // A meter is what one direction of one connection carried lately: bytes in each

@@ -265,17 +265,21 @@ func (p *sessionPart) session(s *ipc.State) {
 		}
 		p.Facts.add(p.T.Portal, host+", "+up)
 	}
-	listed, fine := 0, 0
+	listed, blocked := 0, 0
 	for i := range s.Resources {
 		if r := &s.Resources[i]; menu.Listed(r) {
 			listed++
-			if !isBlocked(r) {
-				fine++
+			if isBlocked(r) {
+				blocked++
 			}
 		}
 	}
 	if n.Phase == ipc.Connected {
-		p.Facts.add(p.T.Reachable, p.T.OfThem(strconv.Itoa(fine), strconv.Itoa(listed)))
+		reachable := strconv.Itoa(listed)
+		if blocked > 0 {
+			reachable = p.T.OfThem(reachable, strconv.Itoa(blocked))
+		}
+		p.Facts.add(p.T.Reachable, reachable)
 	}
 }
 

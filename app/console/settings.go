@@ -3,6 +3,7 @@ package console
 import (
 	"runtime"
 	"slices"
+	"strings"
 
 	"stile/app/menu"
 	"stile/app/words"
@@ -121,7 +122,7 @@ func (p *aboutPage) fill(whole bool) {
 	}
 	p.Versions.add(p.T.Service, service)
 	o := machine.Describe()
-	p.Versions.add(p.T.System, menu.Plain(o.Name+" "+o.Version+" ("+o.Arch+")"))
+	p.Versions.add(p.T.System, menu.Plain(strings.ReplaceAll(o.Name+" "+o.Version+" ("+o.Arch+")", " unknown", "")))
 	p.Versions.add(p.T.BuiltWith, runtime.Version())
 	p.Licences = licences()
 }

@@ -11,6 +11,7 @@ import (
 // A statusPage tells how things stand.
 type statusPage struct {
 	sessionPart
+	Active   bool // there is a session, or was a moment ago
 	Total    graph
 	Gateways []gateway
 	Machine  facts
@@ -36,6 +37,7 @@ func (p *statusPage) fill(bool) {
 	h := &p.c.past.history
 	p.Total = p.graph(&h.total)
 	if s := p.view.State; s != nil {
+		p.Active = s.Session.Phase == ipc.Connected || len(s.Connections) > 0
 		p.gateways(s, h)
 	}
 	p.c.past.mu.Unlock()

@@ -62,7 +62,7 @@ type Console struct {
 	PortalUp       string
 	PortalDown     string
 	Reachable      string
-	OfThem         func(n, of string) string
+	OfThem         func(n, blocked string) string
 
 	// Traffic and gateways.
 	Traffic         string
@@ -84,7 +84,6 @@ type Console struct {
 
 	// This computer.
 	ThisComputer string
-	NoTunnel     string
 	Interface    string
 	Routes       func(n int) string
 	DNSMode      string
@@ -125,6 +124,18 @@ type Console struct {
 	WhyPattern      func(pattern string) string
 	WhyCode         string
 	WhySteps        string
+	StepOK          string
+	StepFailed      string
+	StepOpen        string
+	StepService     string
+	StepSession     string
+	StepName        string
+	StepResource    string
+	StepRoute       string
+	StepAccess      string
+	StepGateway     string
+	StepResolve     string
+	StepAnswer      string
 	WhyNoTarget     string
 	BackToResources string
 
