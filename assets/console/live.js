@@ -6,7 +6,8 @@
 	root.classList.add("js");
 
 	// update makes one element like another, touching only what differs: what has
-	// the focus, what was typed and what was unfolded stays.
+	// the focus, what was typed and what was unfolded stays. Elements with an id
+	// stay what they are: a button never becomes another under the finger.
 	function update(from, to) {
 		const kept = (name) => name === "open" && from.localName === "details";
 		for (const a of [...from.attributes]) {
