@@ -39,7 +39,8 @@ type bench struct {
 	tun   core.TUN // last configured
 	slow  bool     // the test answers Configure itself
 
-	remembered []int // how many names were to be stored, each time
+	remembered []int    // how many names were to be stored, each time
+	noted      []string // what each core.Note says, with its reason
 }
 
 // newBench returns a client that has joined, knows one system resolver and
@@ -73,6 +74,9 @@ func (b *bench) do(input func()) {
 	for {
 		b.out.Reset()
 		b.c.Drain(&b.out)
+		for _, n := range b.out.Notes {
+			b.noted = append(b.noted, strings.Join(strings.Fields(n.What+" "+n.Name+" "+n.Reason), " "))
+		}
 		if b.out.Empty() {
 			return
 		}

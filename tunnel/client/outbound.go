@@ -55,18 +55,23 @@ func (c *Core) toSentinel(p packet.Packet, now time.Time) {
 	}
 	app, sentinel := netip.AddrPortFrom(p.Src(), p.SrcPort()), netip.AddrPortFrom(p.Dst(), dnsPort)
 	d := c.resolver.Query(app, sentinel, p.Payload(), now)
-	c.outcome = "dropped: query"
 	if d.Reply != nil {
 		c.deliver(sentinel, app, d.Reply)
-		c.outcome = "answered"
 	}
 	if d.Ask != nil {
-		c.outcome = "asked of a resolver"
 		c.act(core.Exchange{ID: d.Ask.ID, Server: d.Ask.Server, Query: d.Ask.Query})
 	}
 	if d.Name != nil {
 		c.note(core.Note{What: "name answered", Name: d.Name.FQDN})
 		c.queried(d.Name, now)
+	}
+	switch {
+	case d.Reply != nil:
+		c.outcome = "answered"
+	case d.Ask != nil:
+		c.outcome = "asked of a resolver"
+	default:
+		c.outcome = "dropped: query"
 	}
 }
 
