@@ -243,7 +243,7 @@ func (d *daemon) own(ctx context.Context) error {
 		case <-stop:
 		case c := <-d.commands:
 			next, err := d.act(w, s, c.from, c.what)
-			d.flight.steps.Info("command", "what", fmt.Sprintf("%T", c.what), "uid", c.from.UID, "error", err)
+			d.flight.commanded(c, err)
 			if err == nil {
 				if next.Token != w.Token {
 					waiting, pause = false, firstPause
@@ -426,7 +426,7 @@ func (d *daemon) happened(e event) {
 }
 
 func (d *daemon) enter(p ipc.Phase, problem *ipc.Problem) {
-	d.flight.steps.Info("phase", "is", p, "problem", problem)
+	d.flight.entered(p, problem)
 	d.show(func(v *view) {
 		if v.phase != p {
 			v.phase, v.since = p, time.Now()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime/pprof"
+	"strings"
 	"time"
 
 	"stile/platform/clock"
@@ -51,6 +52,25 @@ func newRecorder(c *Config) *recorder {
 		c.Portal.Log = slog.New(r.Beside(c.Portal.Log.Handler()))
 	}
 	return r
+}
+
+// entered records a step of the service.
+func (r *recorder) entered(p ipc.Phase, problem *ipc.Problem) {
+	if problem == nil {
+		r.steps.Info("phase", "is", p)
+		return
+	}
+	r.steps.Info("phase", "is", p, "problem", problem.Code, "text", problem.Text)
+}
+
+// commanded records what a user wanted, never with what.
+func (r *recorder) commanded(c command, err error) {
+	_, what, _ := strings.Cut(fmt.Sprintf("%T", c.what), ".")
+	if err == nil {
+		r.steps.Info("command", "what", what, "uid", c.from.UID)
+		return
+	}
+	r.steps.Warn("command", "what", what, "uid", c.from.UID, "refused", err)
 }
 
 // alarm has the flight record kept in a file. It does not wait; of many alarms

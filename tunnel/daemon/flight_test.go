@@ -56,7 +56,7 @@ func TestExportHasTheFlightRecord(t *testing.T) {
 			}
 			seen[line["message"].(string)] = line
 		}
-		if seen["phase"]["is"] != string(ipc.Raising) || seen["command"]["what"] != "ipc.SetInternet" || seen["packet out"] == nil ||
+		if seen["phase"]["is"] != string(ipc.Raising) || seen["command"]["what"] != "SetInternet" || seen["packet out"] == nil ||
 			seen["below the filter"]["token"] != "[redacted]" || seen["end of the flight record"]["reason"] != "export" {
 			t.Errorf("%s", record)
 		}

@@ -3,7 +3,6 @@ package flight
 import (
 	"cmp"
 	"encoding/binary"
-	"encoding/json"
 	"io"
 	"maps"
 	"net/netip"
@@ -214,26 +213,30 @@ func (d *dump) packet(f *flow) {
 		d.buf = append(d.buf, `,"flags":"`...)
 		d.buf = append(appendFlags(d.buf, f.flags), '"')
 	case f.proto == packet.ICMP || f.proto == packet.ICMPv6:
-		d.number("type", int(f.ports>>16))
-		d.number("code", int(f.ports&0xffff))
+		d.buf.number("type", int(f.ports>>16))
+		d.buf.number("code", int(f.ports&0xffff))
 	}
-	d.number("packets", int(f.packets))
-	d.number("bytes", int(f.bytes))
+	d.buf.number("packets", int(f.packets))
+	d.buf.number("bytes", int(f.bytes))
 	if over := time.Duration(f.last - f.first).Milliseconds(); over > 0 {
-		d.number("overMs", int(over))
+		d.buf.number("overMs", int(over))
 	}
 	if f.connection != 0 {
-		d.text("connection", connection(f.connection))
+		d.buf.text("connection", connection(f.connection))
 	}
 	if f.remote.IsValid() {
 		d.buf = append(d.buf, `,"remote":"`...)
 		d.buf = append(f.remote.AppendTo(d.buf), '"')
 	}
 	if f.outcome != "" {
-		d.text("outcome", f.outcome)
+		d.buf.text("outcome", f.outcome)
 	}
 	d.buf = append(d.buf, "}\n"...)
 }
+
+// control is the protocol of what client and gateway tell each other inside the
+// tunnel.
+const control = 255
 
 func appendProtocol(b []byte, f *flow) []byte {
 	switch {
@@ -247,6 +250,8 @@ func appendProtocol(b []byte, f *flow) []byte {
 		return append(b, "icmp"...)
 	case f.proto == packet.ICMPv6:
 		return append(b, "icmpv6"...)
+	case f.proto == control:
+		return append(b, "control"...)
 	}
 	return strconv.AppendUint(b, uint64(f.proto), 10)
 }
@@ -273,16 +278,16 @@ func appendFlags(b []byte, flags packet.TCPFlags) []byte {
 func (d *dump) end(o *Order, lost [classes]uint64) {
 	d.time(d.record.now().UnixNano())
 	d.buf = append(d.buf, `"severity":"INFO","message":"end of the flight record","target":"tunnel/flight"`...)
-	d.text("reason", o.Reason)
+	d.buf.text("reason", o.Reason)
 	for _, key := range slices.Sorted(maps.Keys(o.More)) {
-		d.text(key, o.More[key])
+		d.buf.text(key, o.More[key])
 	}
-	d.number("packetLines", d.packetLines)
-	d.number("eventLines", d.eventLines)
-	d.locked(func() { d.number("memory", d.record.memory()) })
+	d.buf.number("packetLines", d.packetLines)
+	d.buf.number("eventLines", d.eventLines)
+	d.locked(func() { d.buf.number("memory", d.record.memory()) })
 	for c, n := range lost {
 		if n > 0 {
-			d.number("leftOut"+string(classKeys[c][0]-'a'+'A')+classKeys[c][1:], int(n))
+			d.buf.number("leftOut"+string(classKeys[c][0]-'a'+'A')+classKeys[c][1:], int(n))
 		}
 	}
 	d.buf = append(d.buf, "}\n"...)
@@ -292,7 +297,7 @@ func (d *dump) end(o *Order, lost [classes]uint64) {
 // buffered gathers lines for a writer.
 type buffered struct {
 	w   io.Writer
-	buf []byte
+	buf line
 	err error
 }
 
@@ -307,15 +312,4 @@ func (b *buffered) send(n int) {
 		_, b.err = b.w.Write(b.buf)
 	}
 	b.buf = b.buf[:0]
-}
-
-func (b *buffered) number(key string, n int) {
-	b.buf = append(append(append(b.buf, `,"`...), key...), `":`...)
-	b.buf = strconv.AppendInt(b.buf, int64(n), 10)
-}
-
-func (b *buffered) text(key, value string) {
-	b.buf = append(append(append(b.buf, `,"`...), key...), `":`...)
-	quoted, _ := json.Marshal(value) // strings can always be
-	b.buf = append(b.buf, quoted...)
 }

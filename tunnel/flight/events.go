@@ -158,44 +158,42 @@ func (r *Recorder) Notes(list []core.Note) {
 	if r == nil {
 		return
 	}
-	log := r.Logger()
-	for _, n := range list {
-		level := slog.LevelInfo
+	var l line
+	for i := range list {
+		n, c, severity := &list[i], steps, "INFO"
 		if n.Name != "" {
-			level = slog.LevelDebug
+			c, severity = decisions, "DEBUG"
 		}
-		log.LogAttrs(context.Background(), level, n.What, fields(&n)...)
+		l = append(append(append(l[:0], `"severity":"`...), severity...), '"')
+		l.note(n)
+		if len(l) > maxEvent {
+			l = append(l[:0], `"severity":"WARNING","message":"a note is too long","target":"tunnel/flight"`...)
+		}
+		l = append(l, "}\n"...)
+		r.event(c, l)
 	}
 }
 
-func fields(n *core.Note) (a []slog.Attr) {
-	text := func(key, value string) {
-		if value != "" {
-			a = append(a, slog.String(key, value))
+// note appends the fields of a note that apply.
+func (l *line) note(n *core.Note) {
+	l.text("message", n.What)
+	l.text("target", "tunnel/core")
+	text := func(key string, is bool, value string) {
+		if is {
+			l.text(key, value)
 		}
 	}
-	text("reason", n.Reason)
-	text("name", n.Name)
-	if !n.Resource.IsZero() {
-		text("resource", n.Resource.String())
-	}
-	if !n.Peer.IsZero() {
-		text("peer", n.Peer.String())
-	}
-	if !n.Relay.IsZero() {
-		text("relay", n.Relay.String())
-	}
-	if n.Local.IsValid() {
-		text("local", n.Local.String())
-	}
-	if n.Remote.IsValid() {
-		text("remote", n.Remote.String())
-	}
+	text("reason", n.Reason != "", n.Reason)
+	text("name", n.Name != "", n.Name)
+	text("resource", !n.Resource.IsZero(), n.Resource.String())
+	text("peer", !n.Peer.IsZero(), n.Peer.String())
+	text("relay", !n.Relay.IsZero(), n.Relay.String())
+	text("local", n.Local.IsValid(), n.Local.String())
+	text("remote", n.Remote.IsValid(), n.Remote.String())
 	if n.Connection != 0 {
-		text("connection", connection(n.Connection))
-		a = append(a, slog.Bool("relayed", n.Relayed))
+		l.text("connection", connection(n.Connection))
+		l.bool("relayed", n.Relayed)
 	}
-	return a
 }
 
 // connection is how a connection is called, in events as with packets.
