@@ -17,10 +17,8 @@ import (
 
 	"stile/build/stamp"
 	"stile/platform/dirs"
-	"stile/platform/dnsctl"
 	"stile/platform/ipcsock"
 	"stile/platform/machine"
-	"stile/platform/route"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
 )
@@ -63,6 +61,7 @@ func (e *export) run() {
 	local := e.logFiles(s)
 	for _, f := range local {
 		e.total += f.size
+		e.learnFile(f.path)
 	}
 	doctor := Examine(e.ctx, s)
 	about := e.manifest(s, down)
@@ -70,13 +69,13 @@ func (e *export) run() {
 	e.json("dns.json", doctor)
 	e.json("manifest.json", about)
 	e.summary(s, doctor, about)
-	e.small("os.txt", machine.Vitals())
-	if text, err := route.Show(); err != nil {
+	e.small("os.txt", e.system.vitals())
+	if text, err := e.system.routes(); err != nil {
 		e.miss("routes.txt", err)
 	} else {
 		e.small("routes.txt", []byte(text))
 	}
-	for _, path := range dnsctl.Files() {
+	for _, path := range e.system.dnsFiles {
 		e.path("dns/"+filepath.Base(path), path, true)
 	}
 	e.settings()
@@ -119,7 +118,7 @@ func (e *export) learnMachine() {
 		e.learn(aUser, filepath.Base(u.HomeDir))
 		e.person(u.Name)
 	}
-	for _, path := range dnsctl.Files() {
+	for _, path := range e.system.dnsFiles {
 		text, err := readSmall(path)
 		if err != nil {
 			continue
@@ -159,6 +158,34 @@ func (e *export) learnState(s *ipc.State) {
 	for _, c := range s.Counters {
 		e.kept[c.Name] = true
 	}
+}
+
+// telling are the fields of logs that have names which may be in sentences of
+// other files, too.
+var telling = []string{`"actor":"`, `"account":"`, `"user":"`, `"deviceName":"`, `"resource":"`, `"site":"`}
+
+// learnFile learns the names in fields of a log file: without the service, or when
+// nobody is signed in, nothing else tells what they are.
+func (e *export) learnFile(path string) {
+	f, err := os.Open(path)
+	if err != nil || e.Full {
+		return // path tells
+	}
+	defer f.Close()
+	_ = each(io.LimitReader(f, maxFile), func(b []byte) {
+		for _, name := range telling {
+			for rest := b; e.version < maxLearned; {
+				_, after, found := bytes.Cut(rest, []byte(name))
+				if !found {
+					break
+				}
+				if end := stringEnd(after, 0, jsons); end < len(after) && worth(after[:end]) {
+					e.learn(fieldOf([]byte(strings.Trim(name, `":`))).kind, string(after[:end]))
+				}
+				rest = after
+			}
+		}
+	})
 }
 
 // person learns a name of a person, and its parts: logs may have one of them.
@@ -322,6 +349,11 @@ func (e *export) put(b []byte) {
 	if end == 0 && len(b) >= maxHeld {
 		if end = len(b); bytes.IndexFunc(b, isGap) >= 0 {
 			end = bytes.LastIndexFunc(b, isGap) + 1
+		}
+	}
+	if len(b) < maxHeld && bytes.Contains(b[:end], beginPEM) {
+		if begin := bytes.LastIndex(b[:end], beginPEM); !bytes.Contains(b[begin:end], endPEM) {
+			end = begin // a key has several lines
 		}
 	}
 	e.flush(b[:end])

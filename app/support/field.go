@@ -106,6 +106,9 @@ func (r *redactor) fieldValue(dst, b []byte, i, j int, form form, f field) ([]by
 	if v.list {
 		return r.list(dst, b, v, form, f)
 	}
+	if at := bytes.Index(b[v.begin:v.end], beginPEM); at >= 0 {
+		v.end = max(v.end, endOfPEM(b, v.begin+at+len(beginPEM), form))
+	}
 	value := b[v.begin:v.end]
 	if !worth(value) || f.class == private && !v.sure {
 		return nil, 0
@@ -364,7 +367,7 @@ func (r *redactor) list(dst, b []byte, v value, form form, f field) ([]byte, int
 }
 
 // known are values that are no secrets, though their field may have others.
-var known = map[string]bool{"sign-in": true, "file": true, "environment": true, "true": true, "false": true, "null": true, "none": true, "nil": true, "[redacted]": true, "[secret]": true, "unknown": true}
+var known = map[string]bool{"sign-in": true, "file": true, "files": true, "environment": true, "true": true, "false": true, "null": true, "none": true, "nil": true, "[redacted]": true, "[secret]": true, "unknown": true}
 
 // worth reports whether a value may be a secret or a name.
 func worth(value []byte) bool {

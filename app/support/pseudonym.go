@@ -67,11 +67,18 @@ func newPseudonyms() *pseudonyms {
 	}
 }
 
+// maxGiven bounds the memory of an export. What comes after so many names and
+// addresses has no number.
+const maxGiven = 1 << 18
+
 // of returns the pseudonym of a value.
 func (p *pseudonyms) of(k kind, value string) string {
 	key := string(k) + "\x00" + strings.ToLower(value)
 	if name, known := p.given[key]; known {
 		return name
+	}
+	if len(p.given) >= maxGiven {
+		return string(k) + "-more"
 	}
 	p.count[k]++
 	dash := "-"

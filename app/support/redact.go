@@ -17,12 +17,17 @@ type redactor struct {
 	*pseudonyms
 	keep bool // names and addresses
 
-	memo    [forms]map[string]study
-	learned int // how much was learned when memo was begun
+	memo    [forms]map[string]*study
+	recent  [forms][]*study // some of memo, by the slot of the word
+	learned int             // how much was learned when memo was begun
 	scratch []byte
 }
 
-func newRedactor(keep bool) *redactor { return &redactor{pseudonyms: newPseudonyms(), keep: keep} }
+func newRedactor(keep bool) *redactor {
+	r := &redactor{pseudonyms: newPseudonyms(), keep: keep}
+	r.forget()
+	return r
+}
 
 // A form says how a text is to be read.
 type form uint8
@@ -36,7 +41,8 @@ const (
 
 // A study is what is known of a word by itself.
 type study struct {
-	out string // what stands for it, if nothing around it says otherwise
+	word string
+	out  string // what stands for it, if nothing around it says otherwise
 	field
 	url        bool // it has a scheme, and what follows may have a password
 	contextual bool // it may be the beginning of a name of several words
@@ -52,7 +58,7 @@ const (
 func (r *redactor) redact(dst, b []byte, f form) []byte {
 	for i := 0; i < len(b); {
 		if r.learned != r.version {
-			r.memo, r.learned = [forms]map[string]study{}, r.version
+			r.forget()
 		}
 		if n := gap(b, i, f); n > 0 {
 			if b[i] == 0xe2 && !r.keep {
@@ -66,7 +72,21 @@ func (r *redactor) redact(dst, b []byte, f form) []byte {
 			continue
 		}
 		j := wordEnd(b, i)
-		if isTime(b[i:j]) || j-i < 19 && isNumber(b[i:j]) {
+		if isDigit(b[i]) { // most of these are seen once: remembering them would not help
+			if isTime(b[i:j]) || j-i < 19 && isNumber(b[i:j]) {
+				dst = append(dst, b[i:j]...)
+				i = j
+				continue
+			}
+			if !r.keep {
+				if out, n := r.ip4(dst, b[i:j], 0); n > 0 && (n == j-i || b[i+n] == ':' && isNumber(b[i+n+1:j])) {
+					dst = append(out, b[i+n:j]...)
+					i = j
+					continue
+				}
+			}
+		}
+		if j-i < shortest && !r.begins[lowered(b[i])] && isHexNumber(b[i:j]) {
 			dst = append(dst, b[i:j]...)
 			i = j
 			continue
@@ -76,43 +96,66 @@ func (r *redactor) redact(dst, b []byte, f form) []byte {
 			i = j
 			continue
 		}
-		if bytes.HasPrefix(b[i:], beginPEM) {
+		if bytes.HasSuffix(b[i:j], beginPEM) {
+			dst, _, _ = r.word(dst, b, i, j-len(beginPEM), f)
 			dst = append(dst, "[key]"...)
-			i = endOfPEM(b, i, f)
+			i = endOfPEM(b, j, f)
 			continue
 		}
-		s, known := r.memo[f][string(b[i:j])]
-		if !known || i > 0 && b[i-1] == '\\' {
-			s = r.study(b, i, j, f)
-		}
-		dst, i = r.inContext(dst, b, i, j, f, &s)
+		dst, i = r.inContext(dst, b, i, j, f, r.look(b, i, j, f))
 	}
 	return dst
 }
 
-// study looks at the word b[i:j], and remembers it.
-func (r *redactor) study(b []byte, i, j int, f form) (s study) {
-	s.field = fieldOf(b[i:j])
+const slots = 1 << 12
+
+// slot is where a word is among the recent ones.
+func slot(w []byte) int {
+	h := uint32(len(w))*0x9e3779b1 ^ uint32(w[0]) ^ uint32(w[len(w)/2])<<8 ^ uint32(w[len(w)-1])<<16
+	return int(h * 0x85ebca6b >> (32 - 12))
+}
+
+func (r *redactor) forget() {
+	for f := range forms {
+		r.memo[f], r.recent[f] = map[string]*study{}, make([]*study, slots)
+	}
+	r.learned = r.version
+}
+
+// look returns what is known of the word b[i:j], and remembers it. The table of
+// recent words is there because a map takes as long as all the rest.
+func (r *redactor) look(b []byte, i, j int, f form) *study {
+	if i > 0 && b[i-1] == '\\' || j-i > memoBytes {
+		return r.study(b, i, j, f)
+	}
+	at := slot(b[i:j])
+	if s := r.recent[f][at]; s != nil && s.word == string(b[i:j]) {
+		return s
+	}
+	s := r.memo[f][string(b[i:j])]
+	if s == nil {
+		s = r.study(b, i, j, f)
+		s.word = string(b[i:j])
+		if len(r.memo[f]) >= memoWords {
+			clear(r.memo[f])
+		}
+		r.memo[f][s.word] = s
+	}
+	r.recent[f][at] = s
+	return s
+}
+
+// study looks at the word b[i:j].
+func (r *redactor) study(b []byte, i, j int, f form) *study {
+	s := &study{field: fieldOf(b[i:j])}
 	if isEscaped(b, i) && s.class == nothing && i+1 < j {
 		if s.field = fieldOf(b[i+1 : j]); s.delim > 0 {
 			s.delim++
 		}
 	}
-	if at := bytes.Index(b[i:j], []byte("://")); at > 0 {
-		s.url = true
-	}
+	s.url = bytes.Index(b[i:j], []byte("://")) > 0
 	r.scratch, _, s.contextual = r.word(r.scratch[:0], b, i, j, f)
 	s.out = string(r.scratch)
-	if j-i > memoBytes || i > 0 && b[i-1] == '\\' {
-		return s
-	}
-	if len(r.memo[f]) >= memoWords {
-		r.memo[f] = nil
-	}
-	if r.memo[f] == nil {
-		r.memo[f] = map[string]study{}
-	}
-	r.memo[f][string(b[i:j])] = s
 	return s
 }
 
@@ -267,6 +310,18 @@ func isTime(w []byte) bool {
 	return len(w) < 36
 }
 
+// isHexNumber reports whether w may be a hexadecimal number, and is no word.
+func isHexNumber(w []byte) bool {
+	digits := false
+	for _, c := range w {
+		if !isHex(c) {
+			return false
+		}
+		digits = digits || isDigit(c)
+	}
+	return digits
+}
+
 func isNumber(w []byte) bool {
 	for _, c := range w {
 		if !isDigit(c) {
@@ -276,16 +331,17 @@ func isNumber(w []byte) bool {
 	return true
 }
 
-var beginPEM = []byte("-----BEGIN ")
+var beginPEM, endPEM = []byte("-----BEGIN"), []byte("-----END")
 
-// endOfPEM returns where a block ends that begins at b[i], or what is there of it.
+// endOfPEM returns where a block ends that begins before b[i], or what is there of
+// it.
 func endOfPEM(b []byte, i int, f form) int {
 	limit := stringEnd(b, i, f)
 	if f != jsons {
 		limit = len(b)
 	}
-	if end := bytes.Index(b[i:limit], []byte("-----END ")); end >= 0 {
-		end += i + len("-----END ")
+	if end := bytes.Index(b[i:limit], endPEM); end >= 0 {
+		end += i + len(endPEM)
 		if dashes := bytes.Index(b[end:limit], []byte("-----")); dashes >= 0 {
 			return end + dashes + len("-----")
 		}
@@ -296,7 +352,7 @@ func endOfPEM(b []byte, i int, f form) int {
 // credentials returns where what follows an authentication scheme ends, such as
 // "Bearer abc" and "Basic YWxpY2U6cHc="; 0: nothing does.
 func credentials(b []byte, i, j int) int {
-	if j+1 >= len(b) || b[j] != ' ' {
+	if j+1 >= len(b) || b[j] != ' ' || bytes.HasPrefix(b[j+1:], beginPEM) {
 		return 0
 	}
 	end := j + 1

@@ -83,6 +83,10 @@ var makers = []maker{
 	{"hexadecimal key", true, whole(func(g *generator) string { return hex.EncodeToString(g.bytes(32)) }), true},
 	{"short hexadecimal key", true, whole(func(g *generator) string { return hex.EncodeToString(g.bytes(16)) }), true},
 	{"random", true, whole(func(g *generator) string { return base64.RawURLEncoding.EncodeToString(g.bytes(36)) }), true},
+	{"PEM", true, func(g *generator) (string, []string) {
+		a, b := base64.StdEncoding.EncodeToString(g.bytes(48)), hex.EncodeToString(g.bytes(5))
+		return "-----BEGIN PRIVATE KEY-----\n" + a + "\n" + b + "==\n-----END PRIVATE KEY-----", []string{a, b}
+	}, true},
 	{"password", true, whole(func(g *generator) string { return "Pw!" + g.word() + "#$" + g.word() }), false},
 	{"mail", false, func(g *generator) (string, []string) {
 		user, domain := g.word()+"."+g.word(), g.word()

@@ -17,6 +17,9 @@ import (
 	"strings"
 	"time"
 
+	"stile/platform/dnsctl"
+	"stile/platform/machine"
+	"stile/platform/route"
 	"stile/tunnel/ipc/link"
 )
 
@@ -32,6 +35,15 @@ type Options struct {
 	// AppLogs are folders with the logs of the user's programs; nil: AppLogs().
 	AppLogs []string
 	Now     func() time.Time // nil: time.Now
+
+	system *surroundings // nil: this machine
+}
+
+// surroundings are what is asked of the machine itself.
+type surroundings struct {
+	dnsFiles []string
+	routes   func() (string, error)
+	vitals   func() []byte
 }
 
 // A Result is what became of an export.
@@ -83,6 +95,9 @@ func Export(ctx context.Context, o Options, progress func(done, total int64)) (R
 	}
 	if o.AppLogs == nil {
 		o.AppLogs = AppLogs()
+	}
+	if o.system == nil {
+		o.system = &surroundings{dnsctl.Files(), route.Show, machine.Vitals}
 	}
 	if progress == nil {
 		progress = func(int64, int64) {}
