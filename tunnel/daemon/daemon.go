@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ import (
 	"stile/platform/ipcsock"
 	"stile/platform/route"
 	"stile/platform/seat"
+	"stile/platform/service"
 	"stile/platform/tun"
 	"stile/tunnel/core"
 	"stile/tunnel/ipc"
@@ -95,6 +97,7 @@ type daemon struct {
 	Config
 	server   *link.Server
 	commands chan command
+	reloads  <-chan os.Signal                                                   // an administrator says that things are others; nil: never
 	begin    func(ctx context.Context, w wish, portal string) (*session, error) // start, but for tests
 	ready    sync.Once
 	filter   string   // the usual log filter, as it was set last; the owner's
@@ -155,6 +158,9 @@ func Run(ctx context.Context, c Config) error {
 	d := newDaemon(c, c.loadWish())
 	d.begin = d.start
 	defer d.flight.Panicking()
+	reloads, deaf := service.Reloads() // also while there is no session: SIGHUP would end us
+	defer deaf()
+	d.reloads = reloads
 	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
 	defer g.Wait()
@@ -264,6 +270,14 @@ func (d *daemon) own(ctx context.Context) error {
 			d.happened(e)
 		case <-policy:
 			d.notePolicy(w)
+		case <-d.reloads:
+			d.notePolicy(w)
+			if s == nil {
+				d.Log.Info("the managed policy was read again")
+				break
+			}
+			d.Log.Info("asked to begin anew")
+			s.reset()
 		case <-retry.C:
 			waiting = false
 		case err := <-ended:

@@ -182,6 +182,25 @@ func TestSessionHasAHolder(t *testing.T) {
 	})
 }
 
+// SIGHUP begins a session anew, and ends nothing while there is none.
+func TestHangUp(t *testing.T) {
+	run(t, Config{}, wish{}, func(h *house) {
+		asked := make(chan os.Signal)
+		h.reloads = asked
+		h.command(ipc.Retry{}) // so that the owner looks at the new channel
+		asked <- os.Interrupt
+		synctest.Wait()
+		h.wants(ipc.SignedOut, "")
+		h.command(ipc.SignIn{Token: "abc"})
+		asked <- os.Interrupt
+		synctest.Wait()
+		h.wants(ipc.Connecting, "")
+		if h.resets != 1 {
+			t.Errorf("%d resets", h.resets)
+		}
+	})
+}
+
 func TestStopWaitsForTheSession(t *testing.T) {
 	result := run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
 		h.stop()
@@ -293,6 +312,7 @@ type house struct {
 	stop   context.CancelFunc
 	engine *fake
 	away   error // why the portal is
+	resets int
 }
 
 type fake struct {
@@ -319,7 +339,7 @@ func run(t *testing.T, c Config, w wish, script func(h *house)) (result error) {
 		h := &house{daemon: newDaemon(c, w), t: t, stop: cancel, engine: &fake{}}
 		h.begin = func(_ context.Context, w wish, portal string) (*session, error) {
 			return &session{
-				daemon: h.daemon, wish: w, portal: portal, engine: h.engine, retry: func() {}, why: func() error { return h.away }, cancel: func() {},
+				daemon: h.daemon, wish: w, portal: portal, engine: h.engine, retry: func() {}, why: func() error { return h.away }, reset: func() { h.resets++ }, cancel: func() {},
 				events: make(chan event), ended: make(chan error, 1),
 			}, nil
 		}

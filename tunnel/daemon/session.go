@@ -19,7 +19,6 @@ import (
 	"stile/platform/dnsctl"
 	"stile/platform/netmon"
 	"stile/platform/route"
-	"stile/platform/service"
 	"stile/platform/sock"
 	"stile/platform/tun"
 	"stile/tunnel/client"
@@ -47,6 +46,7 @@ type session struct {
 	told   bool         // to end; the owner's
 	engine runner       // *engine.Engine
 	retry  func()       // tries the portal again at once
+	reset  func()       // begins anew on the network that it finds
 	why    func() error // the portal is away; nil: unknown
 	dns    dnsctl.Control
 	cancel context.CancelFunc
@@ -140,6 +140,7 @@ func (d *daemon) start(ctx context.Context, w wish, address string) (*session, e
 		Flush:     s.dns.Flush, Remember: s.remember, Notify: s.notify, Flight: d.flight.Recorder, Log: d.Log,
 	})
 	s.engine, s.retry, s.why = e, overheard.retry, channel.Trouble
+	s.reset = func() { s.networkChanged(e) }
 	go func() { s.ended <- s.run(ctx, e) }() // the owner waits for it
 	return s, nil
 }
@@ -149,7 +150,6 @@ func (s *session) run(ctx context.Context, e *engine.Engine) error {
 	var g sync.WaitGroup
 	g.Go(func() { s.watchResolvers(ctx) })
 	g.Go(func() { s.watchNetwork(ctx, e) })
-	g.Go(func() { s.watchReloads(ctx, e) })
 	g.Go(func() { s.watch(ctx) })
 	g.Go(func() { s.watchEngine(ctx) })
 	err := e.Run(ctx)
@@ -244,20 +244,5 @@ func (s *session) watchNetwork(ctx context.Context, e *engine.Engine) {
 	err := netmon.Watch(ctx, tunName, func() { s.networkChanged(e) })
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		s.Log.Warn("changes of the network will go unnoticed; SIGHUP tells of one", "error", err)
-	}
-}
-
-// watchReloads takes SIGHUP for an administrator's word that the network is
-// another one.
-func (s *session) watchReloads(ctx context.Context, e *engine.Engine) {
-	reloads, end := service.Reloads()
-	defer end()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-reloads:
-			s.networkChanged(e)
-		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // policyPoll is how often the administrators' policy is read again.
-const policyPoll = 10 * time.Second
+const policyPoll = 5 * time.Second
 
 // A choice is what somebody says the settings shall be; "" and nil: nothing.
 type choice struct {
