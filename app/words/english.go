@@ -95,6 +95,7 @@ var English = Words{
 	CopiedTitle:       func(what string) string { return "Copied: " + what },
 	SignInFailedTitle: "Sign-in failed",
 	CopyFailedTitle:   "Nothing was copied",
+	AddressCopied:     "The address to sign in at was copied: paste it into a browser on this computer.",
 	OpenFailedTitle:   "Your browser could not be opened",
 	PageText:          "Click to see the status of Stile.",
 }

@@ -95,6 +95,7 @@ var German = Words{
 	CopiedTitle:       func(what string) string { return "Kopiert: " + what },
 	SignInFailedTitle: "Die Anmeldung ist gescheitert",
 	CopyFailedTitle:   "Es wurde nichts kopiert",
+	AddressCopied:     "Die Adresse der Anmeldung wurde kopiert: fügen Sie sie in einen Browser auf diesem Computer ein.",
 	OpenFailedTitle:   "Ihr Browser ließ sich nicht öffnen",
 	PageText:          "Klicken Sie, um zu sehen, wie es um Stile steht.",
 }

@@ -106,6 +106,7 @@ type Words struct {
 	SignInFailedTitle string
 	CopyFailedTitle   string
 	OpenFailedTitle   string
+	AddressCopied     string // where to sign in
 	PageText          string // how to get to the status page
 }
 

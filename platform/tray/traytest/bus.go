@@ -56,7 +56,7 @@ func Bus(t testing.TB) (string, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	c := exec.CommandContext(ctx, daemon, "--config-file="+config, "--print-address", "--nofork", "--nopidfile")
-	c.Stderr = os.Stderr
+	c.SysProcAttr = mortal()
 	out, err := c.StdoutPipe()
 	if err == nil {
 		err = c.Start()

@@ -1,6 +1,7 @@
 package traytest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -62,6 +63,9 @@ func NewPanel(t testing.TB, bus string) *Panel {
 		if err := p.conn.AddMatchSignal(dbus.WithMatchObjectPath(path)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := p.conn.AddMatchSignal(dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged")); err != nil {
+		t.Fatal(err)
 	}
 	p.conn.Signal(p.signals)
 	var g sync.WaitGroup
@@ -158,16 +162,21 @@ func (p *Panel) tellLocked() {
 	p.changed = make(chan struct{})
 }
 
-func (p *Panel) object(path dbus.ObjectPath) dbus.BusObject {
+// call asks the program for something.
+func (p *Panel) call(path dbus.ObjectPath, method string, args ...any) *dbus.Call {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.conn.Object(p.owner, path)
+	owner := p.owner
+	p.mu.Unlock()
+	if owner == "" { // a message to nobody would be for the bus
+		return &dbus.Call{Err: errors.New("no program has registered")}
+	}
+	return p.conn.Object(owner, path).Call(method, 0, args...)
 }
 
 func (p *Panel) ask() (map[int32]*Item, error) {
 	var revision uint32
 	var l layout
-	if err := p.object(menuPath).Call(menuOf+".GetLayout", 0, int32(0), int32(-1), []string{}).Store(&revision, &l); err != nil {
+	if err := p.call(menuPath, menuOf+".GetLayout", int32(0), int32(-1), []string{}).Store(&revision, &l); err != nil {
 		return nil, err
 	}
 	items := map[int32]*Item{}
@@ -237,6 +246,10 @@ func (i *Item) remove(names []string) {
 // listen follows what the program says.
 func (p *Panel) listen() {
 	for s := range p.signals {
+		if s.Name == "org.freedesktop.DBus.NameOwnerChanged" {
+			p.left(s)
+			continue
+		}
 		p.mu.Lock()
 		ours := s.Sender == p.owner
 		if ours {
@@ -256,6 +269,16 @@ func (p *Panel) listen() {
 			p.tellLocked()
 			p.mu.Unlock()
 		}
+	}
+}
+
+// left forgets the program if it is the one that left the bus.
+func (p *Panel) left(s *dbus.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(s.Body) == 3 && s.Body[0] == p.owner && s.Body[2] == "" {
+		p.owner, p.items = "", nil
+		p.tellLocked()
 	}
 }
 
@@ -364,8 +387,8 @@ func (p *Panel) Check() {
 // Property is one of the icon.
 func (p *Panel) Property(name string) dbus.Variant {
 	p.t.Helper()
-	v, err := p.object(itemPath).GetProperty(itemOf + "." + name)
-	if err != nil {
+	var v dbus.Variant
+	if err := p.call(itemPath, "org.freedesktop.DBus.Properties.Get", itemOf, name).Store(&v); err != nil {
 		p.t.Fatal(name, ": ", err)
 	}
 	return v
@@ -373,7 +396,7 @@ func (p *Panel) Property(name string) dbus.Variant {
 
 // Send does to an item what the user does: "clicked", "hovered".
 func (p *Panel) Send(id int32, event string) error {
-	return p.object(menuPath).Call(menuOf+".Event", 0, id, event, dbus.MakeVariant(""), uint32(0)).Err
+	return p.call(menuPath, menuOf+".Event", id, event, dbus.MakeVariant(""), uint32(0)).Err
 }
 
 // Click clicks the item at the end of a path of titles.
@@ -390,7 +413,7 @@ func (p *Panel) Click(path ...string) {
 
 // Activate clicks the icon itself.
 func (p *Panel) Activate() error {
-	return p.object(itemPath).Call(itemOf+".Activate", 0, int32(0), int32(0)).Err
+	return p.call(itemPath, itemOf+".Activate", int32(0), int32(0)).Err
 }
 
 // A Menu is a picture of the menu at one moment.

@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+
+	"stile/app/menu"
+	"stile/app/prefs"
+	"stile/app/signin"
+	"stile/app/tray"
+	"stile/platform/desktop"
+	"stile/tunnel/ipc"
+)
+
+// errNoService is what a sign-in without service comes to.
+var errNoService error = advice("The tunnel service cannot be asked at the moment. Try again when it is back.")
+
+// beginSignIn opens the browser for a sign-in, which goes on by itself. One that
+// was under way is given up.
+func (a *Agent) beginSignIn(ctx context.Context) error {
+	v := a.View()
+	if v.Service != menu.Present || v.State == nil {
+		return errNoService
+	}
+	if s := v.State.Session; s.Token.Managed() {
+		return ipc.Problemf(ipc.TokenIsManaged, "An administrator has signed this computer in. Nobody can sign in as long as that is so.")
+	}
+	o, err := a.place(v.State)
+	if err != nil {
+		return err
+	}
+	s, err := a.Begin(o)
+	if err != nil {
+		return err
+	}
+	select {
+	case a.signIns <- s:
+	case <-a.ended:
+		s.Cancel()
+		return nil
+	}
+	a.mu.Lock()
+	before := a.signIn
+	a.mu.Unlock()
+	if before != nil {
+		before.Cancel()
+	}
+	a.change(func() { a.signIn, a.view.Browser = s, true })
+	a.Log.Info("a sign-in waits for the browser")
+	err = a.Open(ctx, s.URL())
+	if err == nil || ctx.Err() != nil {
+		return nil
+	}
+	// Any other browser of this computer will do.
+	if a.Copy(ctx, s.URL()) == nil {
+		w := v.Words
+		a.tell(tray.Note{Key: "browser", Title: w.OpenFailedTitle, Text: w.AddressCopied, Stay: true})
+		return nil
+	}
+	a.cancelSignIn()
+	if errors.Is(err, desktop.ErrNoDesktop) {
+		return advice("No browser was found. Sign in on the command line: stile sign-in")
+	}
+	return err
+}
+
+// place is where to sign in.
+func (a *Agent) place(s *ipc.State) (signin.Options, error) {
+	base := cmp.Or(s.Settings.AuthURL, s.Session.AuthURL)
+	if base == "" {
+		portal := cmp.Or(s.Settings.APIURL, s.Session.Portal)
+		if portal == "" {
+			return signin.Options{}, advice("No portal is configured. Set its address in the settings, or ask an administrator.")
+		}
+		var err error
+		if base, err = signin.Base(portal); err != nil {
+			return signin.Options{}, err
+		}
+	}
+	return signin.Options{Base: base, Account: cmp.Or(s.Settings.AccountSlug, a.Prefs().AccountSlug)}, nil
+}
+
+// runSignIn waits for the answer, hands it to the service, and goes on telling
+// browsers how things stand for a while.
+func (a *Agent) runSignIn(ctx context.Context, s SignIn) {
+	err := s.Run(ctx, func(r signin.Result) {
+		a.taken(ctx, r)
+		a.over(s)
+	})
+	a.over(s)
+	if err != nil && ctx.Err() == nil {
+		a.Log.Info("a sign-in ended without an answer", "why", err)
+	}
+}
+
+// over notes that a sign-in waits no more, unless another one does.
+func (a *Agent) over(s SignIn) {
+	a.change(func() {
+		if a.signIn == s {
+			a.view.Browser = false
+		}
+	})
+}
+
+// taken hands a token to the service.
+func (a *Agent) taken(ctx context.Context, r signin.Result) {
+	err := a.ask(ctx, ipc.SignIn{Token: r.Token, AccountSlug: r.Account, Actor: r.Actor})
+	if err != nil {
+		a.Log.Warn("the sign-in was of no use", "error", err)
+		a.tell(tray.Note{Key: "sign-in", Title: a.View().Words.SignInFailedTitle, Text: err.Error(), Stay: true, Command: menu.SignIn{}})
+		return
+	}
+	if r.Account != "" && r.Account != a.Prefs().AccountSlug {
+		if err := a.remember(func(p *prefs.Prefs) { p.AccountSlug = r.Account }); err != nil {
+			a.Log.Warn("the account was not remembered", "error", err)
+		}
+	}
+}
+
+func (a *Agent) cancelSignIn() {
+	a.mu.Lock()
+	s := a.signIn
+	a.mu.Unlock()
+	if s != nil {
+		s.Cancel()
+		a.over(s)
+	}
+}
+
+// follows takes an address that the desktop called the program with. Without a
+// sign-in that could have led there it means nothing.
+func (a *Agent) follows(address ipc.Secret) {
+	a.mu.Lock()
+	s := a.signIn
+	a.mu.Unlock()
+	if s == nil {
+		a.Log.Debug("an address of a sign-in came, and none was begun")
+		return
+	}
+	if err := s.Follow(address); err != nil && err != signin.ErrRepeated {
+		a.Log.Info("an answer to a sign-in was not taken", "error", err)
+		a.tell(tray.Note{Key: "answer", Title: a.View().Words.SignInFailedTitle, Text: signin.Explain(err)})
+	}
+}
+
+// SignInURL is where the sign-in under way goes on; "": none is. It is a secret.
+func (a *Agent) SignInURL() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.signIn == nil || !a.view.Browser {
+		return ""
+	}
+	return a.signIn.URL()
+}
+
+// Paste takes what the user copied from the last page of the sign-in.
+func (a *Agent) Paste(_ context.Context, text string) error {
+	a.mu.Lock()
+	s := a.signIn
+	a.mu.Unlock()
+	if s == nil {
+		return advice("No sign-in is under way. Start one, and paste the code that its last page shows.")
+	}
+	if err := s.Paste(text); err != nil && err != signin.ErrRepeated {
+		return errors.New(signin.Explain(err))
+	}
+	return nil
+}
