@@ -15,7 +15,7 @@ SCENARIOS := world direct nat-direct nat-relay ipv6 cidr internet filters policy
 	$(if $(filter 0,$(shell id -u)),readme) # each takes seconds; see also $(BIN)/lab list
 LONG := server-dies gateway-restart gateway-upgrade hostile-client round-robin dns-outage # a quarter of an hour together
 
-.PHONY: help build lab demo test check unit e2e jump bench fuzz sim cross package changelog clean
+.PHONY: help build lab demo test check unit desktop e2e jump bench fuzz sim cross package changelog clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t12
@@ -27,10 +27,13 @@ build: ## build the products and the lab into build/out/bin
 demo: build ## a small internet on this machine, and a private resource reached by name (CHECK=1: prove it and exit)
 	$(BIN)/lab demo $(if $(CHECK),--check)
 
-test: unit e2e jump ## all tests: units with the race detector, then real programs in the lab
+test: unit desktop e2e jump ## all tests: units with the race detector, then real programs in the lab
 
 unit: ## unit, property, fuzz-corpus and simulation tests
 	@$(STAGE) unit go test -race -timeout 9m ./...
+
+desktop: build ## the app on a headless desktop: real menu, real clicks
+	@$(STAGE) desktop env STILE_BIN_DIR=$(CURDIR)/$(BIN) go test -count=1 -timeout 5m ./build/desktop
 
 e2e: build ## real processes, TUN devices and kernels in network namespaces
 	@$(STAGE) e2e $(BIN)/lab run $(SCENARIOS) --json

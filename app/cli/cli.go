@@ -28,6 +28,7 @@ const (
 )
 
 type commands struct {
+	Tray      trayCommand         `cmd:"" help:"Show the icon, the menu and the pages for status and settings; that is what stile does without a command on a desktop."`
 	SignIn    signInCommand       `cmd:"" help:"Sign in, with your browser."`
 	SignOut   signOutCommand      `cmd:"" help:"Sign out and disconnect."`
 	Status    statusCommand       `cmd:"" help:"Show whether you are connected, to what, and how."`
@@ -52,12 +53,13 @@ type program struct {
 	dir      string                                          // where programs of this user meet
 	register func(program string) error                      // with the desktop, for the URL scheme
 	now      func() time.Time
+	desktop  func() bool // whether there is one
 }
 
 // Main runs the command line args, without the program's name, and returns the
 // exit code: 0 done, 1 failed, 2 not understood. The end of ctx cancels it.
 func Main(ctx context.Context, args []string, in *os.File, out, err io.Writer) int {
-	p := &program{in: in, out: out, err: err, open: desktop.Open, dir: instance.Dir(), register: desktop.Register, now: time.Now}
+	p := &program{in: in, out: out, err: err, open: desktop.Open, dir: instance.Dir(), register: desktop.Register, now: time.Now, desktop: desktop.Present}
 	return p.main(ctx, args)
 }
 
@@ -68,7 +70,10 @@ func (p *program) main(ctx context.Context, args []string) int {
 	if err != nil {
 		panic(err) // the grammar above is wrong
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0 && p.desktop():
+		args = []string{"tray"}
+	case len(args) == 0:
 		args = []string{"--help"}
 	}
 	chosen, err := parser.Parse(args)

@@ -170,7 +170,7 @@ func (r run) runUntil(ctx context.Context, t *testing.T, socket string, args ...
 	if r.dir == "" {
 		r.dir = t.TempDir()
 	}
-	p := &program{in: in, out: out, err: errs, now: time.Now, dir: r.dir, register: func(string) error { return errBroken }, open: func(_ context.Context, address string) error {
+	p := &program{in: in, out: out, err: errs, now: time.Now, desktop: func() bool { return false }, dir: r.dir, register: func(string) error { return errBroken }, open: func(_ context.Context, address string) error {
 		if r.browser == nil {
 			return desktop.ErrNoDesktop
 		}

@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"sync"
+	"time"
+
+	"stile/app/agent"
+	"stile/app/callback"
+	"stile/app/console"
+	"stile/app/instance"
+	"stile/app/prefs"
+	"stile/app/signin"
+	"stile/app/support"
+	"stile/app/tray"
+	"stile/platform/desktop"
+	self "stile/platform/program"
+	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
+)
+
+// quitTime is how long the app has to end (spec desktop-client.md 7.1); whatever
+// hangs then is left to the system.
+const quitTime = 5 * time.Second
+
+type trayCommand struct {
+	AtLogin bool `hidden:"" help:"Nobody asked for it: show nothing but the icon."`
+}
+
+// Run is the app of a desktop: icon, menu, messages, and the pages for status
+// and settings. A second one shows the page of the first, and ends.
+func (c trayCommand) Run(ctx context.Context, p *program) error {
+	if os.Geteuid() == 0 && os.Getenv("SUDO_UID") != "" {
+		return advice("The app belongs to your desktop, not to root: start it without sudo.")
+	}
+	first, err := instance.Acquire(p.dir)
+	if errors.Is(err, instance.ErrRunning) {
+		if err := instance.Send(ctx, p.dir, instance.NewInstance{}); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.err, "Stile is running: its status page opens in your browser.")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = p.desk(ctx, c, first)
+	if errors.Is(err, agent.ErrRestart) {
+		return self.Restart(os.Args[1:]...)
+	}
+	return err
+}
+
+// desk runs the app until the user quits.
+func (p *program) desk(ctx context.Context, c trayCommand, first *instance.Instance) error {
+	defer first.Close()
+	log := support.OpenLog("", warnings{slog.NewTextHandler(p.err, nil)})
+	defer log.Close()
+	file, err := prefs.Path()
+	if err != nil {
+		return err
+	}
+	a := agent.New(agent.Config{
+		Dial: func(ctx context.Context) (agent.Link, error) {
+			l, err := link.Dial(ctx, p.socket)
+			if err != nil {
+				return nil, err
+			}
+			return l, nil
+		},
+		Begin: func(o signin.Options) (agent.SignIn, error) {
+			s, err := callback.Begin(o)
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		},
+		Open: p.open, Copy: desktop.Copy, Register: p.registerScheme, Autostart: autostart,
+		Prefs: file, Socket: p.socket, User: me(), Language: desktop.Language(), AtLogin: c.AtLogin,
+		Logs: log, Log: log.Logger(),
+	})
+	icon, err := place(tray.Config{Click: a.Clicked, Activate: a.Activated, Hosted: a.Hosted})
+	if err != nil {
+		return err
+	}
+	pages, err := console.Listen(console.Config{Desk: a, Log: log.Logger()})
+	if err != nil {
+		return fmt.Errorf("the pages for status and settings cannot be shown: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(quitTime, func() { // it hangs: the session is the service's, nothing is lost
+			log.Logger().Error("the app did not end in time")
+			log.Flush()
+			os.Exit(failed)
+		})
+	})()
+	var g sync.WaitGroup
+	defer g.Wait()
+	defer cancel()
+	g.Go(func() {
+		err := first.Serve(ctx, func(m instance.Message) {
+			var address ipc.Secret
+			if d, is := m.(instance.Deeplink); is {
+				address = d.URL
+			}
+			a.Heard(address)
+		})
+		if err != nil {
+			log.Logger().Error("other starts of the app are not heard any more", "error", err)
+		}
+	})
+	return a.Run(ctx, icon, pages)
+}
+
+// warnings leaves out what is of no use where desktops write what their programs
+// say.
+type warnings struct{ slog.Handler }
+
+func (w warnings) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level < slog.LevelWarn {
+		return nil
+	}
+	return w.Handler.Handle(ctx, r)
+}
+
+func (w warnings) WithAttrs(list []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(list)}
+}
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
+
+// place is where the app shows itself. A display without a session bus has
+// neither icons nor messages: the pages are left.
+func place(c tray.Config) (agent.Desktop, error) {
+	t, err := tray.New(c)
+	switch {
+	case err == nil:
+		return t, nil
+	case desktop.Present():
+		return tray.Nowhere{Config: c}, nil
+	}
+	return nil, advice("There is no desktop here to show an icon on. The command line does the same: stile --help")
+}
+
+// registerScheme makes the desktop open addresses of the sign-in with this
+// program.
+func (p *program) registerScheme() error {
+	path, err := self.Path()
+	if err != nil {
+		return err
+	}
+	return p.register(path)
+}
+
+// autostart makes the desktop start the app at login, or not. Unless the user
+// chose that just now, what they switched off in the desktop's settings stays
+// off.
+func autostart(on, chosen bool) error {
+	path, err := self.Path()
+	if err != nil {
+		return err
+	}
+	command := []string{path, "tray", "--at-login"}
+	if !chosen {
+		is, err := desktop.StartsAtLogin(command...)
+		if err != nil || is == desktop.Off || (is == desktop.On) == on {
+			return err
+		}
+	}
+	return desktop.StartAtLogin(on, command...)
+}
+
+// me is the user, as the service names them; "" if that is not known.
+func me() string {
+	u, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return u.Username
+}

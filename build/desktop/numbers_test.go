@@ -1,0 +1,92 @@
+package desktop
+
+import (
+	"testing"
+	"time"
+
+	"stile/platform/tray/traytest"
+	"stile/tunnel/ipc"
+)
+
+const (
+	maxStart  = 300 * time.Millisecond // from the start of the program to its icon
+	maxMemory = 35 << 20               // bytes, with 500 resources
+)
+
+func TestFiveHundredResources(t *testing.T) {
+	d := open(t)
+	d.service.set(connected(500))
+	d.service.up()
+	a := d.run()
+	last := []string{"Resource_498 & more – Resource_499 & more", "Resource_499 & more"}
+	d.panel.Until("all resources are there", func(m traytest.Menu) bool { return m.Has(last...) })
+	d.panel.Check()
+	if n := d.panel.Menu().Len(); n < 5000 {
+		t.Errorf("there are %d items", n)
+	}
+	if top := len(d.panel.Menu().Items()); top > 40 {
+		t.Errorf("%d items are at the top: that fits no screen", top)
+	}
+	before := d.panel.Heard()
+	d.service.set(func(s *ipc.State) { s.Resources[502].State = ipc.Unknown })
+	d.panel.Until("one has changed", func(m traytest.Menu) bool { return m.Has(append(last, "No activity")...) })
+	d.service.set(func(s *ipc.State) { s.Resources[502].Description = "Told anew" })
+	d.panel.Until("another change", func(m traytest.Menu) bool { return m.Has(append(last, "Told anew")...) })
+	for name, n := range d.panel.Heard() {
+		if n -= before[name]; n > 2 {
+			t.Errorf("%s was said %d times for two changes", name, n)
+		}
+	}
+	d.panel.Click(append(last, "r499.example.com")...)
+	if got := await(t, "a copy", d.copied); got != "r499.example.com" {
+		t.Error(got)
+	}
+	if memory := a.rss(); memory > maxMemory {
+		t.Errorf("the app takes %d MB", memory>>20)
+	}
+}
+
+// begin is how long the program takes to its icon.
+func (d *desk) begin(resources int) (time.Duration, *app) {
+	d.t.Helper()
+	d.service.set(connected(resources))
+	a := d.run()
+	return d.panel.Registered().Sub(a.begun), a
+}
+
+func TestStartToIcon(t *testing.T) {
+	d := open(t)
+	d.service.up()
+	best := time.Hour
+	for range 8 { // the machine does other things, too
+		took, a := d.begin(0)
+		best = min(best, took)
+		d.panel.Until("connected", func(m traytest.Menu) bool { return m.Has("Quit (Stay Connected)") })
+		d.panel.Click("Quit (Stay Connected)")
+		if err := a.end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if best > maxStart {
+		t.Errorf("the icon is there after %v at best", best)
+	}
+}
+
+// BenchmarkApp measures one start, and 20 seconds of idleness with 500
+// resources.
+func BenchmarkApp(b *testing.B) {
+	for range b.N {
+		d := open(b)
+		d.service.up()
+		took, a := d.begin(500)
+		d.panel.Until("all resources are there", func(m traytest.Menu) bool { return m.Len() > 5000 })
+		time.Sleep(3 * time.Second) // until it has come to rest
+		before := a.cpu()
+		const idle = 20 * time.Second
+		time.Sleep(idle)
+		used := a.cpu() - before
+		b.ReportMetric(float64(took.Milliseconds()), "ms/start")
+		b.ReportMetric(float64(a.rss())/(1<<20), "MB/rss")
+		b.ReportMetric(100*used.Seconds()/idle.Seconds(), "%/idle-cpu")
+	}
+}
