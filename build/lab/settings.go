@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -43,8 +44,8 @@ func runSettings(s *stage) error {
 		step{"the relay is registered", func() error { return d.startRelay(s) }},
 		step{"the gateway is online", func() error { return d.startGateway(s) }},
 		step{"the laptop's state is noted", func() (err error) { before, err = stateOf(v.net.laptop); return err }},
-		step{"stiled runs, and knows no portal", func() error {
-			if err := v.startPlain(); err != nil {
+		step{"stiled runs, says that it is ready, and knows no portal", func() error {
+			if err := v.startNotifying(); err != nil {
 				return err
 			}
 			_, err := v.within(time.Now(), afterRestart, func() error { return v.session("signed-out", "portal-unknown") })
@@ -117,6 +118,32 @@ func runSettings(s *stage) error {
 // portal.
 func (v *visit) startPlain() (err error) {
 	v.stile.client, err = v.start(v.net.laptop, "stiled", []string{"STILE_TOKEN_PATH=" + clientToken}, daemon)
+	return err
+}
+
+// startNotifying does so as systemd would, and waits to be told that the service
+// is ready: users can sign in. One that waited for them first would be ended.
+func (v *visit) startNotifying() (err error) {
+	const path = "/run/notify"
+	var told *net.UnixConn
+	err = v.net.laptop.Do(func() (err error) {
+		told, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer told.Close()
+	v.stile.client, err = v.start(v.net.laptop, "stiled", []string{"STILE_TOKEN_PATH=" + clientToken, "NOTIFY_SOCKET=" + path}, daemon)
+	if err != nil {
+		return err
+	}
+	said := make([]byte, 100)
+	told.SetReadDeadline(time.Now().Add(afterRestart))
+	n, err := told.Read(said)
+	if err == nil && string(said[:n]) != "READY=1" {
+		err = fmt.Errorf("the service manager is told %q", said[:n])
+	}
 	return err
 }
 

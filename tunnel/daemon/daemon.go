@@ -66,10 +66,12 @@ type Config struct {
 	DNS      dnsctl.Mode
 	Internet bool // use the Internet resource, whatever users chose
 	Version  string
-	// Ready is called once, when the tunnel interface and DNS stand.
-	Ready func()
-	Log   *slog.Logger
-	Logs  Logs // nil: neither files nor a filter
+	// Ready is called once, when the tunnel interface and DNS stand. Listening is
+	// called once before, if users' programs can reach the service and no token of
+	// an administrator is to be connected with first.
+	Ready, Listening func()
+	Log              *slog.Logger
+	Logs             Logs // nil: neither files nor a filter
 }
 
 // Logs are the service's logs, as the daemon needs them.
@@ -169,6 +171,9 @@ func Run(ctx context.Context, c Config) error {
 	defer enough()
 	g.Go(func() { d.keepRecords(records) })
 	if l != nil {
+		if c.Listening != nil && !c.TokenSource.Managed() {
+			c.Listening()
+		}
 		g.Go(func() {
 			if err := d.server.Run(ctx, l); err != nil {
 				c.Log.Error("users' programs cannot reach the service any more", "error", err)
@@ -272,7 +277,7 @@ func (d *daemon) own(ctx context.Context) error {
 			d.notePolicy(w)
 		case <-d.reloads:
 			d.notePolicy(w)
-			if s == nil {
+			if s == nil || s.told {
 				d.Log.Info("the managed policy was read again")
 				break
 			}

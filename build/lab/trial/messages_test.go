@@ -82,6 +82,7 @@ func TestOneSentence(t *testing.T) {
 		{"client: no CA file", nil, typed(client + " --ca-file /nowhere/ca.pem").with(token), failed, []string{"/nowhere/ca.pem", "or leave --ca-file out"}},
 		{"client: garbage for a CA file", func(m *machine) { m.write("/run/ca", "garbage", 0o644) }, typed(client + " --ca-file /run/ca").with(token), failed, []string{"CA file /run/ca holds no certificate in PEM"}},
 		{"client: checked", func(m *machine) { m.write("/run/ca", "garbage", 0o644) }, typed(client + " --check --ca-file /run/ca").with(token), failed, []string{"CA file /run/ca holds no certificate in PEM"}},
+		{"client: checked without a token", nil, typed(client + " --check"), failed, []string{"a headless client needs one in /etc/stile/token (mode 0600) or STILE_TOKEN", "stile sign-in"}},
 		{"gateway: no CA file", nil, typed(gateway + " --ca-file /nowhere").with(token), failed, []string{"/nowhere"}},
 		{"relay: garbage for a CA file", func(m *machine) { m.write("/run/ca", "garbage", 0o644) }, typed(relay + " --ca-file /run/ca").with(token), failed, []string{"holds no certificate in PEM"}},
 
@@ -168,6 +169,19 @@ func TestOneSentence(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestChecked: a good configuration is checked without a word.
+func TestChecked(t *testing.T) {
+	m := newMachine(t)
+	for _, p := range []program{
+		typed(client + " --check").with(token),
+		typed("stiled --check").with(token, "STILE_API_URL=wss://127.0.0.1"),
+	} {
+		if got := m.run(p); got.status != 0 || len(got.said()) > 0 {
+			t.Errorf("%q: status %d: %q", p.args, got.status, got.said())
+		}
 	}
 }
 

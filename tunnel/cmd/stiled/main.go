@@ -47,7 +47,7 @@ type options struct {
 	LogLevel  string           `env:"STILE_LOG_LEVEL,RUST_LOG" help:"What to log: debug, info, warn, error, or for one part only, such as info,tunnel/phoenix=debug (default: what policy or users chose, or info)."`
 	LogDir    string           `env:"STILE_LOG_DIR,LOG_DIR" default:"${logs}" help:"Folder for log files; none for none."`
 	LogFormat string           `env:"STILE_LOG_FORMAT" enum:"text,json" default:"text" help:"How to log to the terminal: text or json."`
-	Check     bool             `help:"Check the configuration and exit."`
+	Check     bool             `help:"Check the configuration of a headless client, its token included, and exit."`
 	Exit      bool             `help:"Exit once the tunnel stands."`
 	Version   kong.VersionFlag `help:"Print the version."`
 }
@@ -89,6 +89,9 @@ func (o *options) plainAllowed() bool {
 func run(o options) (err error) {
 	log := service.Logger("debug", o.LogFormat)
 	config, err := o.config(log)
+	if err == nil && o.Check && config.Token == "" {
+		err = fmt.Errorf("%w: a headless client needs one in %s (mode 0600) or STILE_TOKEN; otherwise users sign in with: stile sign-in", keystore.ErrNoToken, o.TokenPath)
+	}
 	if err != nil || o.Check {
 		return err
 	}
@@ -106,6 +109,7 @@ func run(o options) (err error) {
 	}()
 	ctx, stop := service.UntilStopped(context.Background())
 	defer stop()
+	config.Listening = func() { service.Ready(log) }
 	config.Ready = func() {
 		service.Ready(log)
 		if o.Exit {

@@ -107,6 +107,8 @@ func (c *Client) Next(ctx context.Context) (*ipc.State, error) {
 // that Next returns afterwards know of it. An *ipc.Problem says why the service
 // would not.
 func (c *Client) Do(ctx context.Context, command ipc.Command) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTime, ErrSilent)
+	defer cancel()
 	return c.Ask(ctx, command, func(ipc.Part) error { return nil })
 }
 

@@ -74,9 +74,10 @@ func Listen(path string) (net.Listener, error) { return ipcsock.Listen(path, 0o6
 
 // Times that protect either end from the other.
 const (
-	greetTime = 5 * time.Second  // a program waits for the greeting (spec desktop-client.md 3.4)
-	frameTime = 10 * time.Second // from the first byte of a frame to its last
-	writeTime = 5 * time.Second  // a frame has to be taken off our hands
+	greetTime  = 5 * time.Second  // a program waits for the greeting (spec desktop-client.md 3.4)
+	answerTime = 30 * time.Second // a program waits until its command is known; a session that is set up takes seconds
+	frameTime  = 10 * time.Second // from the first byte of a frame to its last
+	writeTime  = 5 * time.Second  // a frame has to be taken off our hands
 )
 
 // readFrame reads the body of a frame. There is no limit to the wait for its

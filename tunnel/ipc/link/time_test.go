@@ -196,3 +196,15 @@ func TestASilentServiceIsGivenUp(t *testing.T) {
 		}
 	})
 }
+
+func TestAServiceThatDoesNotAnswerIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		program, service := net.Pipe()
+		defer service.Close()
+		go io.Copy(io.Discard, service)
+		began := time.Now()
+		if err := newClient(program).Do(t.Context(), ipc.SignOut{}); !errors.Is(err, ErrSilent) || time.Since(began) != answerTime {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
