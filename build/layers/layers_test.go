@@ -46,6 +46,7 @@ var homes = map[string][]string{
 	"golang.zx2c4.com/wireguard/tun": {"platform/tun", "build/lab/"},
 	"github.com/godbus/dbus/v5":      {"platform/"},
 	"github.com/Microsoft/go-winio":  {"platform/ipcsock"},
+	"github.com/danieljoos/wincred":  {"platform/keystore"},
 	"github.com/kardianos/service":   {"platform/service"},
 	"modernc.org/sqlite":             {"tunnel/portal/store"},
 }

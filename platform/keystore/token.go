@@ -1,4 +1,5 @@
-// Package keystore keeps secrets at rest: token files that only root may read.
+// Package keystore keeps secrets at rest: token files that only root may read,
+// and the user's own store of secrets where the desktop has one.
 package keystore
 
 import (
