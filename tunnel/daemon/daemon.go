@@ -209,7 +209,8 @@ func (d *daemon) own(ctx context.Context) error {
 	var s *session
 	retry, pause := time.NewTimer(0), firstPause
 	defer retry.Stop()
-	waiting := false // for retry
+	waiting := false  // for retry
+	var earlier *wish // whose token was good, until the portal has taken the next
 	var policy <-chan time.Time
 	if d.Policy != nil {
 		tick := time.NewTicker(policyPoll)
@@ -232,7 +233,11 @@ func (d *daemon) own(ctx context.Context) error {
 			d.show(func(v *view) { v.session, v.since = s, time.Now() })
 			d.enter(ipc.Connecting, nil)
 		}
-		if s != nil && !s.told && (ctx.Err() != nil || s.wish.Token != w.Token || d.misled(s, settings)) {
+		if s != nil && !s.told && ctx.Err() == nil && s.token() != w.Token && s.suits(w) && d.seen().phase == ipc.Connected {
+			d.Log.Info("the session goes on with the new token")
+			d.renew(s, w)
+		}
+		if s != nil && !s.told && (ctx.Err() != nil || s.token() != w.Token || d.misled(s, settings)) {
 			d.enter(ipc.Ending, nil)
 			s.told = true
 			s.cancel()
@@ -258,6 +263,7 @@ func (d *daemon) own(ctx context.Context) error {
 			if err == nil {
 				if next.Token != w.Token {
 					waiting, pause = false, firstPause
+					earlier = d.proven(w, next, earlier)
 				}
 				switch c.what.(type) {
 				case ipc.Retry, ipc.Connect, ipc.ApplySettings:
@@ -271,6 +277,13 @@ func (d *daemon) own(ctx context.Context) error {
 		case e := <-events:
 			if e.configured && e.err == nil {
 				pause = firstPause
+			}
+			if e.portal && e.up && s.token() == w.Token {
+				earlier = nil
+			}
+			if d.noteRenewal(s, e) {
+				s.told = true
+				s.cancel()
 			}
 			d.happened(e)
 		case <-policy:
@@ -300,6 +313,14 @@ func (d *daemon) own(ctx context.Context) error {
 				d.enter(ipc.SignedOut, nil)
 			case w.Source.Managed():
 				return d.explain(w, err)
+			case errors.Is(err, dial.ErrTokenRejected) && earlier != nil:
+				d.Log.Warn("the portal refused the new token; going on with the one before", "error", err)
+				w, earlier = w.as(*earlier), nil
+				if err := d.saveSignIn(w); err != nil {
+					d.Log.Error("the token could not be stored", "error", err)
+				}
+				d.show(func(v *view) { v.wish = w })
+				d.enter(ipc.Connecting, ipc.Problemf(ipc.TokenRejected, "The portal refused the new sign-in. You go on with the one before."))
 			case errors.Is(err, dial.ErrTokenRejected):
 				d.Log.Warn("signed out", "error", err)
 				if err := d.deleteSignIn(); err != nil {

@@ -41,15 +41,21 @@ const (
 // routes while it runs, and has put them back when it has ended.
 type session struct {
 	*daemon
-	wish   wish         // what it was started for
-	portal string       // its address
-	told   bool         // to end; the owner's
-	engine runner       // *engine.Engine
-	retry  func()       // tries the portal again at once
-	reset  func()       // begins anew on the network that it finds
-	why    func() error // the portal is away; nil: unknown
-	dns    dnsctl.Control
-	cancel context.CancelFunc
+	wish   wish   // what it was started for
+	portal string // its address
+	// What the owner keeps of it: whether it was told to end, whether it waits
+	// for the portal's word about another token, and its address in the tunnel.
+	told, renewing bool
+	address        netip.Addr
+
+	renewed atomic.Pointer[wire.Secret] // the token it goes on with; nil: that of wish
+	renew   func(wire.Secret)           // tries another token of the same client at once
+	engine  runner                      // *engine.Engine
+	retry   func()                      // tries the portal again at once
+	reset   func()                      // begins anew on the network that it finds
+	why     func() error                // the portal is away; nil: unknown
+	dns     dnsctl.Control
+	cancel  context.CancelFunc
 
 	answered atomic.Int64 // when the engine last told watch anything, in nanoseconds since started
 	events   chan event   // for the owner; the session waits until they are taken
@@ -69,6 +75,7 @@ type event struct {
 	portal     bool // whether the portal answers has changed, to up
 	up         bool
 	configured bool // the tunnel interface, routes and DNS were set, or err says why not
+	address    netip.Addr
 	err        error
 }
 
@@ -110,6 +117,22 @@ func (p *portal) retry() {
 	p.Portal.Reconnect(key)
 }
 
+// token is what the session uses.
+func (s *session) token() wire.Secret {
+	if t := s.renewed.Load(); t != nil {
+		return *t
+	}
+	return s.wish.Token
+}
+
+// suits reports whether a session can go on with the token of another wish: it
+// is for the same person at the same portal, as far as names tell. The portal
+// knows for sure: another person gets another address.
+func (s *session) suits(w wish) bool {
+	return s.renew != nil && w.Token != "" && w.Actor != "" && w.Actor == s.wish.Actor && w.Account == s.wish.Account &&
+		w.Holder == s.wish.Holder && w.Source == s.wish.Source && samePortal(s.portal, w.Portal)
+}
+
 // start begins a session for a wish. The error is for whoever configured us.
 func (d *daemon) start(ctx context.Context, w wish, address string) (*session, error) {
 	s := &session{daemon: d, wish: w, portal: address, events: make(chan event), ended: make(chan error, 1)}
@@ -141,6 +164,7 @@ func (d *daemon) start(ctx context.Context, w wish, address string) (*session, e
 	})
 	s.engine, s.retry, s.why = e, overheard.retry, channel.Trouble
 	s.reset = func() { s.networkChanged(e) }
+	s.renew = func(token wire.Secret) { channel.Renew(token); overheard.retry() }
 	go func() { s.ended <- s.run(ctx, e) }() // the owner waits for it
 	return s, nil
 }
@@ -181,7 +205,7 @@ func (s *session) networkChanged(e *engine.Engine) {
 // configure makes the system as the role wants it: addresses and routes, then
 // DNS, so that no query meets a resolver that has no way yet.
 func (s *session) configure(ctx context.Context, iface string, t core.TUN) (err error) {
-	defer func() { s.tell(ctx, event{configured: true, err: err}) }()
+	defer func() { s.tell(ctx, event{configured: true, address: t.IPv4, err: err}) }()
 	var addrs []netip.Addr
 	for _, a := range []netip.Addr{t.IPv4, t.IPv6} {
 		if a.IsValid() {

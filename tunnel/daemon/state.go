@@ -62,7 +62,7 @@ func (d *daemon) stateOf(v view) ipc.State {
 	// The wish counts at once, also before the owner has come to it.
 	blocked, why := v.wish.obstacle(settings)
 	switch {
-	case v.session != nil && v.session.wish.Token != v.wish.Token:
+	case v.session != nil && v.session.token() != v.wish.Token:
 		s.Session.Phase = ipc.Ending
 	case v.session == nil && blocked && why != nil:
 		s.Session.Phase, s.Session.Problem = ipc.SignedOut, why

@@ -42,7 +42,12 @@ type wish struct {
 
 // signedOut is the wish without a token.
 func (w wish) signedOut() wish {
-	w.Token, w.Source, w.Account, w.Actor, w.Holder, w.Portal, w.Paused = "", "", "", "", "", "", false
+	return w.as(wish{})
+}
+
+// as is the wish with the sign-in of another.
+func (w wish) as(o wish) wish {
+	w.Token, w.Source, w.Account, w.Actor, w.Holder, w.Portal, w.Paused = o.Token, o.Source, o.Account, o.Actor, o.Holder, o.Portal, o.Paused
 	return w
 }
 

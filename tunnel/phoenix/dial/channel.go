@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,8 +38,9 @@ type Channel struct {
 	wake     chan struct{}
 	trouble  atomic.Pointer[error] // see Trouble
 
-	mu       sync.Mutex // guards requests
+	mu       sync.Mutex // guards requests, token
 	requests []request
+	token    wire.Secret // of the next connection
 }
 
 // A request is a message to send or, without one, a wish to reconnect with
@@ -64,7 +66,7 @@ func New(c Config) (*Channel, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Channel{config: c, endpoint: e, tls: trust, wake: make(chan struct{}, 1)}, nil
+	return &Channel{config: c, token: c.Token, endpoint: e, tls: trust, wake: make(chan struct{}, 1)}, nil
 }
 
 // Trouble returns why the portal could not be reached at the latest attempt;
@@ -83,6 +85,23 @@ func (c *Channel) Send(m wire.Message) { c.ask(request{message: m}) }
 // Reconnect drops the connection and opens another at once, announcing
 // publicKey from here on.
 func (c *Channel) Reconnect(publicKey wire.Key) { c.ask(request{key: publicKey}) }
+
+// Renew uses another token of the same client from the next connection on. Call
+// Reconnect for that to be at once.
+func (c *Channel) Renew(token wire.Secret) {
+	c.mu.Lock()
+	c.token = token
+	c.mu.Unlock()
+}
+
+// bearer is the X-Authorization header's value, without any whitespace that a
+// file may have brought into the token (1.3).
+func (c *Channel) bearer() string {
+	c.mu.Lock()
+	token := c.token
+	c.mu.Unlock()
+	return "Bearer " + strings.Join(strings.Fields(token.Reveal()), "")
+}
 
 func (c *Channel) ask(r request) {
 	c.mu.Lock()

@@ -50,7 +50,7 @@ func (c *Channel) connect(ctx context.Context, key wire.Key) (*socket, *phoenix.
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		HTTPHeader: http.Header{"User-Agent": {c.config.UserAgent}, "X-Authorization": {c.config.bearer()}},
+		HTTPHeader: http.Header{"User-Agent": {c.config.UserAgent}, "X-Authorization": {c.bearer()}},
 		Host:       c.endpoint.hostHeader(),
 	})
 	if err != nil {

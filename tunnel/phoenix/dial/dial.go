@@ -192,9 +192,3 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 	config.RootCAs = roots
 	return config, nil
 }
-
-// bearer is the X-Authorization header's value, without any whitespace that a
-// file may have brought into the token (1.3).
-func (c *Config) bearer() string {
-	return "Bearer " + strings.Join(strings.Fields(c.Token.Reveal()), "")
-}

@@ -135,6 +135,34 @@ func TestMessagesBothWaysAndReconnect(t *testing.T) {
 	}
 }
 
+func TestAnotherTokenFromTheNextConnectionOn(t *testing.T) {
+	p := newPortal(t, httptest.NewTLSServer)
+	c := p.config(Client)
+	c.Token = "first"
+	ch := mustNew(t, c)
+	with := func(token string) func(*server) {
+		return func(s *server) {
+			s.join()
+			if got := s.request.Header.Get("X-Authorization"); got != "Bearer "+token {
+				t.Errorf("X-Authorization is %q, want that of %q", got, token)
+			}
+			s.wantClose(websocket.StatusNormalClosure)
+		}
+	}
+	p.script(with("first"), with("second"))
+	ups := 0
+	p.run(ch, key(1), func(e core.PortalEvent) bool {
+		if e.Up {
+			ups++
+			ch.Renew(" second\n")
+			if ups == 1 {
+				ch.Reconnect(key(1))
+			}
+		}
+		return ups == 2
+	})
+}
+
 func TestRefusals(t *testing.T) {
 	for _, row := range []struct {
 		name, body, media string
