@@ -44,7 +44,7 @@ func (p *probe) try(ctx context.Context) {
 	p.Began = time.Now()
 	done := make(chan cause.Attempt)
 	running := 0
-	for _, a := range p.targets() {
+	for _, a := range p.Targets {
 		for _, port := range p.ports() {
 			running++
 			go func() { done <- attempt(trying, netip.AddrPortFrom(a, port)) }() // waited for below

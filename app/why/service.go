@@ -78,7 +78,7 @@ func (p *probe) inspect(ctx context.Context, host string) (k *ipc.Knowledge) {
 
 // refresh is inspect for what is known by and by.
 func (p *probe) refresh(ctx context.Context) {
-	if k := p.inspect(ctx, p.Target.Host); k != nil {
+	if k := p.inspect(ctx, p.host); k != nil {
 		p.After = k
 	}
 }

@@ -66,6 +66,7 @@ type probe struct {
 	socket  string
 	began   time.Time
 	dnsPort uint16       // of sentinels
+	host    string       // what the service is asked about: the target, or an address of it
 	service *link.Client // nil: no contact
 }
 
@@ -88,8 +89,8 @@ func (p *probe) look(ctx context.Context) {
 	p.before(ctx)
 	g.Wait()
 	p.Names.System = system
-	p.complete(ctx)
-	p.Ways = ways(append(p.targets(), p.sentinels()...))
+	p.aim(ctx)
+	p.Ways = ways(slices.Concat(p.Targets, p.sentinels()))
 	p.Default, _ = route.To(somewhere)
 	p.try(ctx)
 	p.after(ctx)
@@ -114,23 +115,41 @@ func (p *probe) before(ctx context.Context) {
 	g.Wait()
 }
 
-// complete takes a name that the system made whole with a search domain for
-// what it is.
-func (p *probe) complete(ctx context.Context) {
-	if p.After == nil || p.After.Verdict != ipc.NotCovered || p.Names.System.Outcome != cause.Found {
+// aim finds the addresses that a program would connect to, of each family the
+// first. A name that no resource has may lead to addresses that one has: then
+// those count. If they stand for another name, a search domain made it whole.
+func (p *probe) aim(ctx context.Context) {
+	p.host = p.Target.Host
+	if p.Target.Addr.IsValid() {
+		p.Targets = []netip.Addr{p.Target.Addr}
 		return
 	}
 	for _, a := range p.Names.System.Addrs {
-		if !cause.Proxied(a) {
-			continue
+		if !slices.ContainsFunc(p.Targets, func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
+			p.Targets = append(p.Targets, a)
 		}
-		k := p.inspect(ctx, a.String())
-		if k == nil || k.Name == "" || k.Name == p.Target.Host {
-			continue
-		}
-		p.Target.Host, p.Before, p.After = k.Name, k, k
-		p.Names.Ours = p.askOurs(ctx, p.sentinels(), k.Name, true, true)
+	}
+	if p.After == nil || p.After.Verdict != ipc.NotCovered {
 		return
+	}
+	var within []netip.Addr
+	for _, a := range p.Targets {
+		k := p.inspect(ctx, a.String())
+		if k == nil || k.Verdict == ipc.NotCovered {
+			continue
+		}
+		if within = append(within, a); len(within) > 1 {
+			continue
+		}
+		p.host, p.Before, p.After = a.String(), k, k
+		if k.Name != "" {
+			p.host, p.Target.Host = k.Name, k.Name
+			p.Names.Ours = p.askOurs(ctx, p.sentinels(), k.Name, true, true)
+			p.refresh(ctx)
+		}
+	}
+	if len(within) > 0 {
+		p.Targets = within
 	}
 }
 
@@ -153,20 +172,6 @@ func (p *probe) sentinels() []netip.Addr {
 		return nil
 	}
 	return p.State.DNS.Sentinels
-}
-
-// targets are the addresses that a program would connect to: of each family,
-// the first.
-func (p *probe) targets() (addrs []netip.Addr) {
-	if p.Target.Addr.IsValid() {
-		return []netip.Addr{p.Target.Addr}
-	}
-	for _, a := range p.Names.System.Addrs {
-		if !slices.ContainsFunc(addrs, func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
-			addrs = append(addrs, a)
-		}
-	}
-	return addrs
 }
 
 func ways(addrs []netip.Addr) (list []cause.Way) {

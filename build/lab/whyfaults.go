@@ -47,6 +47,7 @@ var whyResources = []resource{
 	{Name: "Voice", Address: voiceName, Filters: []string{"udp/7"}},
 	{Name: "Late", Address: lateName},
 	{Name: "Hosts", Address: "*" + hostsOf},
+	{Name: "Far", Address: "10.99.0.0/24"},
 	{Name: "Internet", Type: "internet"},
 }
 
@@ -61,7 +62,13 @@ func (w *wonder) furnish() error {
 	w.net.private.Set("far"+hostsOf, serve.Fixed("10.99.0.1"))
 	w.net.private.Set("nothing"+hostsOf, serve.Answer{})
 	w.net.public.Set("nothing.example.net", serve.Answer{})
-	return w.net.gateway.Links.RouteAdd(&netlink.Route{Dst: ipNet(far), Type: unix.RTN_UNREACHABLE})
+	w.net.public.Set("far.example.net", serve.Fixed("10.99.0.1"))
+	gateway := w.net.gateway
+	return errors.Join(
+		gateway.Links.RouteAdd(&netlink.Route{Dst: ipNet(far), Type: unix.RTN_UNREACHABLE}),
+		// Linux answers few packets in a row, and here come more than a user sends.
+		gateway.Sysctl("net.ipv4.icmp_ratelimit", "0"), gateway.Sysctl("net.ipv6.icmp.ratelimit", "0"),
+	)
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {
@@ -105,6 +112,8 @@ func (w *wonder) farFaults() []fault {
 		{name: "the server is off", target: wikiName + ":80", want: cause.ServerSilent,
 			inject: func() error { return nat.Hole(n.wiki, deny...) }, mend: func() error { return nat.Hole(n.wiki) }},
 		{name: "the gateway has no way to the server", target: "far" + hostsOf + ":80", want: cause.ServerUnreachable},
+		{name: "a public name leads into a network of the site, and the gateway has no way there", target: "far.example.net:80", want: cause.ServerUnreachable},
+		{name: "the gateway has no way to an address", target: far.Addr().Next().String() + ":80", want: cause.ServerUnreachable},
 		{name: "a firewall of the gateway's host denies it", target: wikiName + ":80", want: cause.GatewayDenies,
 			inject: func() error { return nat.Deny(n.gateway, deny...) }, mend: func() error { return nat.Deny(n.gateway) }},
 		{name: "the site does not know the name", target: "nosuch" + hostsOf + ":80", want: cause.GatewayNoAddress},
@@ -140,12 +149,22 @@ func (w *wonder) outsideFaults() []fault {
 		{name: "an address of the tunnel that stands for nothing", target: "100.96.200.200:80", want: cause.AddressUnassigned},
 		{name: "a server that only the Internet resource could reach, and that is off", target: publicSite + ":80", want: cause.InternetOff,
 			inject: func() error { return nat.Hole(n.web, webPlace.addrs()...) }},
+		{name: "the Internet resource is on, and the server off", target: publicSite + ":80", want: cause.ServerSilent,
+			inject: func() error { return w.internet("on") }, mend: func() error { return w.internet("off") }},
 		{name: "a public server is off", target: publicSite + ":80", want: cause.OutsideSilent,
 			inject: func() error { return w.reconfigure(without) }, mend: func() error { return nat.Hole(n.web) }},
 		{name: "the network has no way to a public server", target: publicSite + ":80", want: cause.OutsideNoWay,
 			inject: func() error { return w.noWay(n.home.Links.RouteAdd) },
 			mend:   func() error { return errors.Join(w.noWay(n.home.Links.RouteDel), w.reconfigure(whyResources)) }},
 	}
+}
+
+// internet switches the Internet resource.
+func (w *wonder) internet(to string) error {
+	if _, err := w.command("internet", to); err != nil {
+		return err
+	}
+	return w.until(func(s *serviceState) bool { return slices.Contains(s.Tunnel.Routes, "0.0.0.0/0") == (to == "on") })
 }
 
 func (w *wonder) noWay(change func(*netlink.Route) error) error {
@@ -174,7 +193,7 @@ type serviceState struct {
 		Problem  *struct{ Code, Text string }
 	}
 	Resources []struct{ Name string }
-	Tunnel    struct{ Interface string }
+	Tunnel    struct{ Routes []string }
 }
 
 // until waits for the service to show something.

@@ -105,20 +105,12 @@ func route(f *Facts) finding {
 	if !covered || f.State == nil {
 		return finding{}
 	}
-	found := misled(f, f.targets())
+	found := misled(f, f.Targets)
 	if found.code == "" && f.unseen() {
 		return broken(LocalFirewall, "Packets for it leave programs and do not arrive in the tunnel.",
 			fmt.Sprintf("A firewall on this machine stops them. Let packets pass on the interface %s.", f.State.Tunnel.Interface))
 	}
 	return found
-}
-
-// targets are the addresses that programs would connect to.
-func (f *Facts) targets() []netip.Addr {
-	if f.Target.Addr.IsValid() {
-		return []netip.Addr{f.Target.Addr}
-	}
-	return f.Names.System.Addrs
 }
 
 // unseenAfter is how long packets must have been sent without a trace: the

@@ -22,6 +22,9 @@ type Facts struct {
 	Before, After *ipc.Knowledge
 
 	Names Names
+	// Targets are the addresses that were tried: the target's own, or what its
+	// name leads to; if resources have some of those, only them.
+	Targets []netip.Addr
 	// Ways are by which interfaces programs' packets to the addresses leave.
 	Ways []Way
 	// Default is the interface of packets that are nobody's in particular.
@@ -113,6 +116,13 @@ func (f *Facts) covered() (covered, known bool) {
 		return false, false
 	}
 	return f.After.Verdict != ipc.NotCovered, true
+}
+
+// private reports whether a resource has the target's name: then the service
+// answers for it. Others may have the addresses that a public name leads to.
+func (f *Facts) private() bool {
+	covered, _ := f.covered()
+	return covered && f.After.Name != ""
 }
 
 // access is how far the way to the target's resource has come; nil: there is

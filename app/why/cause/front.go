@@ -112,12 +112,12 @@ func notConnected(f *Facts, p *ipc.Problem) finding {
 // name looks at how the name is resolved. Only of names that a resource has it
 // matters who resolves them.
 func name(f *Facts) finding {
-	covered, known := f.covered()
+	_, known := f.covered()
 	n := &f.Names
 	switch {
 	case f.Target.Addr.IsValid(), n.System.Outcome == NotAsked:
 		return finding{}
-	case covered:
+	case f.private():
 		return privateName(f)
 	case n.System.Outcome == Found:
 		return finding{detail: "resolves to " + list(n.System.Addrs)}
@@ -145,7 +145,10 @@ func privateName(f *Facts) finding {
 	case f.State != nil && f.State.DNS.Mode == "disabled":
 		return broken(DNSControlOff, fmt.Sprintf("The tunnel service was told to leave the DNS of this machine alone, so that %s is asked of others, who do not know it.", host),
 			"Start the service without --dns-control disabled, or have your resolver ask "+list(f.State.DNS.Sentinels)+" for private names.")
-	case f.bypassed():
+	case f.bypassed() && n.Resolvers[0].IsLoopback():
+		return broken(DNSBypassed, fmt.Sprintf("The resolver of this machine, %v, does not ask Stile for %s, or has an old answer.", n.Resolvers[0], host),
+			"Empty its cache, and have it ask "+list(f.State.DNS.Sentinels)+"; restarting Stile may do that: sudo systemctl restart stiled")
+	case f.bypassed(), len(n.Resolvers) == 0:
 		return broken(DNSBypassed, fmt.Sprintf("This machine asks %s for names, not Stile, so that %s leads nowhere or past the tunnel.", orOthers(n.Resolvers), host),
 			"Another program, such as another VPN, has changed the DNS of this machine. Switch that off, then restart Stile: sudo systemctl restart stiled")
 	case n.System.Outcome == Found:

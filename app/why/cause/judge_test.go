@@ -50,6 +50,7 @@ func works() *Facts {
 		Names: Names{
 			System: Lookup{Found, addrs(proxy4, proxy6)}, Ours: Lookup{Found, addrs(proxy4, proxy6)}, Alive: true, Resolvers: addrs(sentinel4, sentinel6),
 		},
+		Targets: addrs(proxy4, proxy6),
 		Ways:    []Way{{addr(proxy4), "tun-stile"}, {addr(proxy6), "tun-stile"}, {addr(sentinel4), "tun-stile"}, {addr(sentinel6), "tun-stile"}},
 		Default: "eth0", Began: noon, Ended: noon.Add(20 * time.Millisecond),
 		Attempts: []Attempt{{To: netip.MustParseAddrPort(proxy4 + ":443"), Outcome: Opened, Took: 20 * time.Millisecond}},
@@ -201,6 +202,14 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.Names.Resolvers, f.Names.System = addrs("192.0.2.53", sentinel4), Lookup{Found, addrs("10.9.0.10")}
 			f.silence()
 		}},
+		{DNSBypassed, "it is not known whom this machine asks", func(f *Facts) {
+			f.Names.Resolvers, f.Names.System = nil, Lookup{Found, addrs("10.9.0.10")}
+			f.silence()
+		}},
+		{DNSBypassed, "a resolver of the machine's own", func(f *Facts) {
+			f.Names.Resolvers, f.Names.System = addrs("127.0.0.53"), Lookup{Found, addrs("10.9.0.10")}
+			f.silence()
+		}},
 		{DNSBypassed, "others do not answer, not even for public names", func(f *Facts) {
 			f.uncovered("www.example.net", NoAnswer)
 			f.Names.Resolvers, f.Names.Ours = addrs("192.0.2.54"), Lookup{Found, addrs("198.51.100.7")}
@@ -240,6 +249,12 @@ func TestEachCauseHasFacts(t *testing.T) {
 		{OutsideNoWay, "", func(f *Facts) { f.uncovered("www.example.net", Found, Unreachable) }},
 		{RouteMissing, "packets leave like all others", func(f *Facts) {
 			f.Ways[0].Interface, f.Ways[1].Interface = "eth0", "eth0"
+			f.silence()
+		}},
+		{RouteMissing, "to a network that a public name leads to", func(f *Facts) {
+			f.Target.Host, f.Targets, f.Ways = "build.example.net", addrs("10.9.0.10"), []Way{{addr("10.9.0.10"), "eth0"}}
+			f.Names.System, f.Names.Ours = Lookup{Found, addrs("10.9.0.10")}, Lookup{Found, addrs("10.9.0.10")}
+			f.After.Name, f.After.Proxies, f.After.Access[0].Binding = "", nil, ""
 			f.silence()
 		}},
 		{RouteMissing, "there is no way at all", func(f *Facts) {
@@ -338,6 +353,7 @@ func TestEachCauseHasFacts(t *testing.T) {
 		}},
 		{ServerUnreachable, "by address", func(f *Facts) {
 			f.Target.Host, f.Target.Addr, f.Names.System = "10.9.0.10", addr("10.9.0.10"), Lookup{}
+			f.Targets, f.Ways = addrs("10.9.0.10"), nil
 			f.After.Name, f.After.Proxies, f.After.Access[0].Binding = "", nil, ""
 			f.end(Unreachable)
 		}},
