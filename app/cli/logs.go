@@ -16,14 +16,16 @@ import (
 	"strings"
 	"time"
 
+	"stile/app/support"
 	"stile/platform/dirs"
+	"stile/platform/logs"
 	"stile/tunnel/ipc"
 )
 
 type logsCommand struct {
 	Tail   logsTail   `cmd:"" help:"Show the latest lines of the service's log."`
 	Level  logsLevel  `cmd:"" help:"Change what the service logs, at once."`
-	Clear  logsClear  `cmd:"" help:"Delete the service's log files; logging goes on in a new one."`
+	Clear  logsClear  `cmd:"" help:"Delete the log files of the service and of your own programs; logging goes on in new ones."`
 	Export logsExport `cmd:"" help:"Write one file for whoever helps you: logs, state, DNS, routes and settings, without secrets and names."`
 }
 
@@ -294,5 +296,14 @@ func (logsClear) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	fmt.Fprintf(p.out, "The log files in %s are deleted.\n", clean(s.Logs.Dir))
+	for _, dir := range support.AppLogs() {
+		switch err := logs.ClearDir(dir); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		default:
+			fmt.Fprintf(p.out, "The log files in %s are deleted.\n", clean(dir))
+		}
+	}
 	return nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"stile/app/support"
 	"stile/tunnel/ipc"
 )
 
@@ -172,8 +174,17 @@ func TestLogsLevel(t *testing.T) {
 
 func TestLogsClear(t *testing.T) {
 	f, dir := withLogs(t)
-	f.run(t, "logs", "clear").want(t, done, "The log files in "+dir+" are deleted.\n", "")
-	if got := f.told(); len(got) != 1 || got[0] != (ipc.ClearLogs{}) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	own := support.AppLogs()[0]
+	f.run(t, "logs", "clear").want(t, done, "The log files in "+dir+" are deleted.\n", "") // there are no others
+	if err := errors.Join(os.MkdirAll(own, 0o700), os.WriteFile(filepath.Join(own, "a.log"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t, "logs", "clear").want(t, done, "The log files in "+own+" are deleted.\n", "")
+	if left, _ := os.ReadDir(own); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if got := f.told(); len(got) != 2 || got[0] != (ipc.ClearLogs{}) {
 		t.Errorf("the service was told %v", got)
 	}
 }

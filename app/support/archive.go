@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -46,10 +47,20 @@ func create(path, root string) (*archive, error) {
 	if err != nil {
 		return nil, err
 	}
+	if uid, gid, sudo := invoker(); sudo {
+		_ = out.Chown(uid, gid) // else it stays root's
+	}
 	a := &archive{path: path, root: root, out: out}
 	a.zip = zip.NewWriter(a)
 	a.deflat, err = flate.NewWriter(&a.packed, flate.BestSpeed) // logs shrink to a tenth either way
 	return a, err
+}
+
+// invoker is the user who ran this program by sudo, and shall have the file.
+func invoker() (uid, gid int, sudo bool) {
+	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
+	gid, errGID := strconv.Atoi(os.Getenv("SUDO_GID"))
+	return uid, gid, os.Geteuid() == 0 && err == nil && errGID == nil
 }
 
 // Write takes what the zip writer makes.

@@ -41,6 +41,7 @@ type export struct {
 	missing     []string
 	done, total int64
 	form        form   // of the file under way
+	lines       bool   // it has one JSON value a line
 	held        []byte // the beginning of its next line
 	scratch     []byte // of redact
 	began       string // the file of the service's that is under way
@@ -180,12 +181,20 @@ func (e *export) learnFile(path string) {
 					break
 				}
 				if end := stringEnd(after, 0, jsons); end < len(after) && worth(after[:end]) {
-					e.learn(fieldOf([]byte(strings.Trim(name, `":`))).kind, string(after[:end]))
+					e.learnField(fieldOf([]byte(strings.Trim(name, `":`))), after[:end])
 				}
 				rest = after
 			}
 		}
 	})
+}
+
+func (e *export) learnField(f field, value []byte) {
+	if said := unquoted(value); f.kind == aUser {
+		e.person(said)
+	} else {
+		e.learn(f.kind, said)
+	}
 }
 
 // person learns a name of a person, and its parts: logs may have one of them.
@@ -291,13 +300,13 @@ func (e *export) service(c *link.Client) {
 			e.begin(f.Name, e.Now())
 			e.began, e.beganBytes = f.Name, 0
 		}
-		e.beganBytes += int64(len(f.Data))
-		if f.Missing == "" && e.beganBytes > maxFile {
+		before := e.beganBytes
+		if e.beganBytes += int64(len(f.Data)); e.beganBytes > maxFile && before <= maxFile {
 			f.Missing = "the rest of it is too long"
 		}
 		if f.Missing != "" {
 			e.missing = append(e.missing, fmt.Sprintf("%s, or a part of it: %s.", f.Name, f.Missing))
-		} else {
+		} else if e.beganBytes <= maxFile {
 			e.put(f.Data)
 		}
 		return e.ctx.Err()
@@ -330,6 +339,7 @@ func formOf(name string) form {
 // begin begins a file in the archive, whose name may have one in it, too.
 func (e *export) begin(name string, at time.Time) {
 	e.form = formOf(name)
+	e.lines = e.form == jsons && filepath.Ext(name) != ".json"
 	e.archive.begin(string(e.redact(nil, []byte(name), text)), at)
 }
 
@@ -370,8 +380,12 @@ func (e *export) flush(b []byte) {
 	e.archive.put(e.scratch)
 }
 
+// endFile ends a file. A part of a line of JSON, which a power cut leaves, would
+// stop whoever reads it.
 func (e *export) endFile() {
-	e.flush(e.held)
+	if !e.lines || json.Valid(e.held) {
+		e.flush(e.held)
+	}
 	e.held = e.held[:0]
 	e.archive.end()
 }

@@ -43,8 +43,12 @@ func plantAll(seed uint64) *planting {
 	return p
 }
 
+// marker begins a sentence that is in every file.
+const marker = "followed:"
+
 // sentences has each value, in a surrounding that a program would give it.
 func (p *planting) sentences(say func(text string)) {
+	say(marker + " follow.zanzibar.example 203.0.113.77 0a:1b:2c:3d:4e:5f Zoë O'Neil & Sons;")
 	for _, v := range p.planted {
 		ways := around
 		switch {
@@ -69,6 +73,7 @@ func (p *planting) log(t *testing.T, dir, base string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.Logger().Info("signed in", "actor", "Zoë O'Neil & Sons", "account", "acmeslug")
 	p.sentences(func(text string) {
 		l.Logger().Info(text)
 		l.Flush() // none is lost
@@ -119,10 +124,13 @@ func (p *planting) state() (s ipc.State) {
 	s.DNS.Upstream = []netip.AddrPort{netip.MustParseAddrPort("9.9.9.149:53")}
 	p.sentences(func(text string) {
 		r := ipc.Resource{ID: id.Resource{14: byte(len(s.Resources) >> 8), 15: byte(len(s.Resources))}, Type: "dns", Name: "x", Description: text, Sites: []string{}, Problem: ipc.Problemf(ipc.NotConnected, "%s", text)}
+		if strings.HasPrefix(text, marker) {
+			r.Description = "" // else it would be known as a whole
+		}
 		s.Resources = append(s.Resources, r)
 	})
 	for i, v := range p.planted {
-		if r := &s.Resources[i]; !v.secret {
+		if r := &s.Resources[i+1]; !v.secret {
 			r.Name, r.Address, r.Sites = v.value, v.value, []string{v.value}
 		}
 	}
@@ -131,7 +139,7 @@ func (p *planting) state() (s ipc.State) {
 
 // TestDefaultExport plants values of all forms in all that an export is made of.
 func TestDefaultExport(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range uint64(2) {
 		p := plantAll(seed)
 		if len(p.planted) < 200 {
 			t.Fatal(len(p.planted))
@@ -233,6 +241,25 @@ func (p *planting) search(t *testing.T, seed uint64, mode, path string) {
 		if strings.Contains(text, "no value") {
 			t.Errorf("%s has a gap: %s", name, text)
 		}
+	}
+	var same string // who is followed has one name in all files
+	found := 0
+	for name, text := range files {
+		for rest := text; ; found++ {
+			_, after, more := strings.Cut(rest, marker)
+			if rest = after; !more {
+				break
+			}
+			if after, _, _ = strings.Cut(after, ";"); same == "" && mode != "full" {
+				same = after
+			}
+			if mode != "full" && (after != same || !regexp.MustCompile(`^ h\d+\.d\d+\.invalid wan\d+\.77 mac-\d+ user-\d+$`).MatchString(after)) {
+				t.Errorf("seed %d, %s: in %s it is %q, elsewhere %q", seed, mode, name, after, same)
+			}
+		}
+	}
+	if found < 9 {
+		t.Errorf("seed %d, %s: it is found %d times", seed, mode, found)
 	}
 	if mode == "full" && names < 1000 {
 		t.Errorf("seed %d: a full export has names in %d places only", seed, names)

@@ -382,6 +382,14 @@ func worth(value []byte) bool {
 	return len(value) > 9 // a long number may be a serial
 }
 
+// unquoted is what a string of JSON says.
+func unquoted(value []byte) (said string) {
+	if bytes.IndexByte(value, '\\') < 0 || json.Unmarshal([]byte(`"`+string(value)+`"`), &said) != nil {
+		return string(value)
+	}
+	return said
+}
+
 // maxLearned bounds what is learned from fields, because all that was remembered
 // of words must be forgotten each time.
 const maxLearned = 5000
@@ -395,10 +403,8 @@ func (r *redactor) hide(dst, value []byte, form form, f field) []byte {
 		return r.redact(dst, value, form)
 	}
 	said := string(value)
-	if form == jsons && bytes.IndexByte(value, '\\') >= 0 {
-		if json.Unmarshal([]byte(`"`+said+`"`), &said) != nil {
-			said = string(value)
-		}
+	if form == jsons {
+		said = unquoted(value)
 	}
 	if name := r.exact(said); name != "" {
 		return append(dst, name...)

@@ -136,7 +136,7 @@ func plant(rng *rand.Rand) (secrets, names []string) {
 
 // TestDefaultExportHasNeitherSecretsNorNames plants 200 values in all places.
 func TestDefaultExportHasNeitherSecretsNorNames(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range uint64(1) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		secrets, names := plant(rng)
 		if len(secrets)+len(names) != 200 {

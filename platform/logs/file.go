@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -103,9 +104,37 @@ func (f *file) write(line []byte) {
 	f.size += int64(n)
 	if err != nil {
 		f.missed++
-		if n > 0 { // a full disk took a part: it must not become one line with the next
-			f.size += int64(len("\n"))
-			_, _ = f.out.WriteString("\n")
+		if n > 0 { // a full disk took a part, which is no line
+			f.size -= int64(n)
+			_ = f.out.Truncate(f.size)
+		}
+	}
+}
+
+// mend cuts off what is not a whole line at the end of the file that was in use
+// before: a power cut leaves such, and a reader of JSON lines stops there.
+func (f *file) mend() {
+	link := filepath.Join(f.dir, f.base+".latest")
+	name, err := os.Readlink(link)
+	if err != nil || name != filepath.Base(name) || !strings.HasSuffix(name, ".log") {
+		return
+	}
+	old, err := os.OpenFile(filepath.Join(f.dir, name), os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer old.Close()
+	info, err := old.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	tail := make([]byte, min(info.Size(), maxLine+1))
+	if _, err := old.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
+		return
+	}
+	if end := bytes.LastIndexByte(tail, '\n') + 1; end > 0 || int64(len(tail)) == info.Size() {
+		if cut := int64(len(tail) - end); cut > 0 {
+			_ = old.Truncate(info.Size() - cut)
 		}
 	}
 }
@@ -141,11 +170,12 @@ func (f *file) close() error {
 // not every system deletes a file that is open.
 func (f *file) clear() error {
 	f.close()
-	return errors.Join(clearLogs(f.dir), f.open())
+	return errors.Join(ClearDir(f.dir), f.open())
 }
 
-// clearLogs deletes all log files of a folder, and links to none.
-func clearLogs(dir string) (last error) {
+// ClearDir deletes all log files of a folder, and the links to them. A program that
+// writes there goes on in a new file.
+func ClearDir(dir string) (last error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("read the folder of logs: %w", err)

@@ -88,6 +88,7 @@ func Open(c Config) (*Log, error) {
 	l.filter.Store(f)
 	if c.Dir != "" {
 		l.file = &file{dir: c.Dir, base: c.Base, mode: c.Mode, gid: c.GID, limit: fileBytes, now: time.Now, first: l.first}
+		l.file.mend()
 		if err := l.file.open(); err != nil {
 			return nil, err
 		}

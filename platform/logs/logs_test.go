@@ -283,6 +283,27 @@ func TestDeletedFilesAreBegunAnew(t *testing.T) {
 	}
 }
 
+// A power cut leaves a part of a line, or zeros where one was.
+func TestPartsOfLinesAreCutOff(t *testing.T) {
+	for _, rest := range []string{"", `{"time":"20`, "\x00\x00\x00"} {
+		dir := t.TempDir()
+		l := open(t, Config{Dir: dir})
+		l.Logger().Info("whole")
+		l.Close()
+		old := l.file.path
+		f, err := os.OpenFile(old, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WriteString(rest)
+		f.Close()
+		l = open(t, Config{Dir: dir})
+		if got := lines(t, l); len(got) != 1 || got[0]["message"] != "whole" || l.file.path == old {
+			t.Errorf("after %q: %v", rest, got)
+		}
+	}
+}
+
 // What the disk refuses is counted, and the count is told.
 func TestLinesThatCannotBeWrittenAreTold(t *testing.T) {
 	f := &file{dir: t.TempDir(), base: "program", mode: 0o640, limit: fileBytes, now: time.Now, first: func(string) []byte { return nil }}
