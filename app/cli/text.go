@@ -132,6 +132,9 @@ func connectionRows(list []ipc.Connection, now time.Time) (rows [][]string) {
 				row[1] += ", " + clean(c.State)
 			}
 		}
+		if c.RTTMicros > 0 {
+			row[1] += fmt.Sprintf(", %.1f ms", float64(c.RTTMicros)/1000)
+		}
 		if c.Remote.IsValid() {
 			row[2] = fmt.Sprintf("%v → %v", c.Local, c.Remote)
 		}

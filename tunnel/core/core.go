@@ -285,6 +285,7 @@ type Connection struct {
 	State          string // "connecting", "connected", "idle"
 	Relayed        bool
 	Local, Remote  netip.AddrPort // of the nominated pair; invalid while none is
+	RTT            time.Duration  // of that pair; 0: unknown
 	LastHandshake  time.Time
 	Index          uint32    // 24 bits; WireGuard indices of its sessions begin with it
 	Began, Heard   time.Time // when it was begun; when the peer was last heard, zero: never

@@ -109,7 +109,7 @@ func (d *daemon) describe(s *ipc.State, r *core.Report) {
 	for _, c := range r.Connections {
 		out := ipc.Connection{
 			Gateway: id.GatewayOf(c.Peer), Site: c.Site, State: c.State, Local: c.Local, Remote: c.Remote,
-			LastHandshake: ipc.Wall(c.LastHandshake, clock.Now(), time.Now()), Sent: c.Sent, Received: c.Received,
+			LastHandshake: ipc.Wall(c.LastHandshake, clock.Now(), time.Now()), Sent: c.Sent, Received: c.Received, RTTMicros: c.RTT.Microseconds(),
 		}
 		switch {
 		case c.Relayed:

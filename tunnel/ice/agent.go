@@ -315,6 +315,14 @@ func (a *Agent) Selected() (local, remote Candidate, ok bool) {
 	return a.selected.local, a.selected.remote.Candidate, true
 }
 
+// RTT is the round trip of checks over the nominated pair; 0: unknown.
+func (a *Agent) RTT() time.Duration {
+	if a.selected == nil {
+		return 0
+	}
+	return a.selected.rtt
+}
+
 // Doubtful reports whether the nominated pair has gone silent.
 func (a *Agent) Doubtful(now time.Time) bool {
 	return a.selected != nil && a.suspect(a.selected, now)

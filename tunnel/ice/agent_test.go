@@ -152,6 +152,47 @@ func TestHealthyPairThatStopsAnswering(t *testing.T) {
 	}
 }
 
+func TestRoundTripsAreMeasured(t *testing.T) {
+	a, b := paired(start0)
+	a.AddRemote(remoteHost(bobHost), start0)
+	b.AddRemote(remoteHost(aliceHost), start0)
+	now := start0
+	check := func(trip time.Duration) {
+		now = a.Next()
+		a.Advance(now)
+		for _, x := range a.Drain(nil) {
+			m, err := ParseMessage(x.Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Handle(m, x.Remote, x.Local, now)
+		}
+		now = now.Add(trip)
+		for _, x := range b.Drain(nil) {
+			if m, err := ParseMessage(x.Payload); err == nil && !x.Request {
+				a.Handle(m, x.Remote, x.Local, now)
+			}
+		}
+	}
+	if a.RTT() != 0 {
+		t.Error("a round trip before there was one:", a.RTT())
+	}
+	check(80 * time.Millisecond)
+	if a.RTT() != 80*time.Millisecond {
+		t.Error("the first is", a.RTT())
+	}
+	check(160 * time.Millisecond)
+	if a.RTT() != 90*time.Millisecond {
+		t.Error("the second counts an eighth, and it is", a.RTT())
+	}
+	for range 60 {
+		check(10 * time.Millisecond)
+	}
+	if got := a.RTT(); got < 10*time.Millisecond || got > 11*time.Millisecond {
+		t.Error("after many it is", got)
+	}
+}
+
 // A request of the peer within 15 s keeps an unanswered pair.
 func TestRequestsKeepAPairAlive(t *testing.T) {
 	a, b := paired(start0)

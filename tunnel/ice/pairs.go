@@ -34,9 +34,10 @@ type pair struct {
 	recent     [8]attempt
 	sent       uint64 // attempts ever made; recent[sent%8] is the next slot
 
-	succeeded bool   // the peer answered, once
-	nominated uint64 // order of nomination; 0: not nominated
-	announced bool   // a check with USE-CANDIDATE was sent
+	rtt       time.Duration // smoothed; 0: no answer yet
+	succeeded bool          // the peer answered, once
+	nominated uint64        // order of nomination; 0: not nominated
+	announced bool          // a check with USE-CANDIDATE was sent
 
 	requested time.Time // last authenticated request of the peer
 	triggered time.Time // last time such a request made us check at once
@@ -211,6 +212,7 @@ func (p *pair) answered(id TransactionID, profile Profile, now time.Time) bool {
 		if p.recent[(p.sent-1-later)%uint64(len(p.recent))].id != id {
 			continue
 		}
+		p.measure(now.Sub(p.recent[(p.sent-1-later)%uint64(len(p.recent))].at))
 		if int(later) < p.run {
 			p.run = int(later)
 			if later > 0 {
@@ -222,4 +224,13 @@ func (p *pair) answered(id TransactionID, profile Profile, now time.Time) bool {
 		return true
 	}
 	return false
+}
+
+// measure takes the round trip of one check; one of many counts an eighth (RFC
+// 6298 §2).
+func (p *pair) measure(trip time.Duration) {
+	if p.rtt == 0 {
+		p.rtt = trip
+	}
+	p.rtt += (trip - p.rtt) / 8
 }

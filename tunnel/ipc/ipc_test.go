@@ -195,7 +195,7 @@ func exampleState() State {
 			{ID: id.Resource{2}, Type: "cidr", Name: "Office", Address: "10.0.0.0/24", State: Offline, Problem: Problemf(SiteOffline, "No gateway of its site is online. Ask your administrator.")},
 		},
 		Connections: []Connection{
-			{Gateway: id.Gateway{7}, Site: "Munich", State: "connected", Path: Direct, Local: address("192.0.2.1:52625"), Remote: address("[2001:db8::1]:52625"), LastHandshake: time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC), Sent: 1 << 20, Received: 3 << 30},
+			{Gateway: id.Gateway{7}, Site: "Munich", State: "connected", Path: Direct, Local: address("192.0.2.1:52625"), Remote: address("[2001:db8::1]:52625"), RTTMicros: 12345, LastHandshake: time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC), Sent: 1 << 20, Received: 3 << 30},
 			{Gateway: id.Gateway{8}, State: "connecting"},
 		},
 		Internet: Internet{Available: true},

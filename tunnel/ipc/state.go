@@ -141,6 +141,9 @@ type Connection struct {
 	Path    string         `json:"path,omitzero"`  // Direct or Relayed; "" while none is found
 	Local   netip.AddrPort `json:"local,omitzero"` // of the path
 	Remote  netip.AddrPort `json:"remote,omitzero"`
+	// RTTMicros is the round trip of the path, in microseconds, as checks of it
+	// take; 0: none was answered yet.
+	RTTMicros int64 `json:"rtt_us,omitzero"`
 	// LastHandshake is when WireGuard last agreed upon keys: every two minutes
 	// while there is traffic.
 	LastHandshake time.Time `json:"last_handshake,omitzero"`

@@ -111,6 +111,7 @@ func (c *connection) report() core.Connection {
 		Relayed:       c.relayed(),
 		Local:         c.local,
 		Remote:        c.remote,
+		RTT:           c.agent.RTT(),
 		LastHandshake: c.session.LastHandshake(),
 		Index:         c.index,
 		Began:         c.created,
