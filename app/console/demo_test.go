@@ -301,8 +301,8 @@ func connected() *ipc.State {
 		{ID: resource(9), Type: "static_device_pool", Name: "Laptops"},
 	}
 	s.Connections = []ipc.Connection{
-		{Gateway: gatewayID(1), Site: "Frankfurt", State: "connected", Path: ipc.Direct, Local: netip.MustParseAddrPort("192.168.178.24:52625"), Remote: netip.MustParseAddrPort("203.0.113.40:52625"), LastHandshake: noon.Add(-72 * time.Second), Sent: 48_100_000, Received: 1_270_000_000},
-		{Gateway: gatewayID(2), Site: "Munich office", State: "connected", Path: ipc.Relayed, Local: netip.MustParseAddrPort("192.168.178.24:52625"), Remote: netip.MustParseAddrPort("198.51.100.7:3478"), LastHandshake: noon.Add(-14 * time.Second), Sent: 2_900_000, Received: 61_400_000},
+		{Gateway: gatewayID(1), Site: "Frankfurt", State: "connected", Path: ipc.Direct, Local: netip.MustParseAddrPort("192.168.178.24:52625"), Remote: netip.MustParseAddrPort("203.0.113.40:52625"), RTTMicros: 8_700, LastHandshake: noon.Add(-72 * time.Second), Sent: 48_100_000, Received: 1_270_000_000},
+		{Gateway: gatewayID(2), Site: "Munich office", State: "connected", Path: ipc.Relayed, Local: netip.MustParseAddrPort("192.168.178.24:52625"), Remote: netip.MustParseAddrPort("198.51.100.7:3478"), RTTMicros: 31_400, LastHandshake: noon.Add(-14 * time.Second), Sent: 2_900_000, Received: 61_400_000},
 	}
 	return s
 }

@@ -322,6 +322,17 @@ var goldens = []struct {
 	{"status-missing", "status", service(menu.Missing)},
 	{"status-denied", "status", service(menu.Denied)},
 	{"status-outdated", "status", service(menu.Outdated)},
+	{"status-silent", "status", service(menu.Silent)},
+	{"status-not-connected", "status", func(_ *Console, d *desk) {
+		d.view = signedOut()
+		d.view.State.Session.Token = ipc.TokenFromSignIn
+	}},
+	{"status-held", "status", func(_ *Console, d *desk) { d.view.User = "charles" }},
+	{"status-held-signed-out", "status", func(_ *Console, d *desk) {
+		d.view = signedOut()
+		d.view.User = "charles"
+		d.view.State.Session.Token, d.view.State.Session.Holder = ipc.TokenFromSignIn, "ada"
+	}},
 	{"status-ending", "status", phase(ipc.Ending, nil)},
 	{"status-quitting", "status", func(_ *Console, d *desk) { d.view.Quitting = true }},
 	{"resources", "resources", nil},

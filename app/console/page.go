@@ -153,13 +153,22 @@ func (f *frame) standing() (shape, text string) {
 	case menu.In:
 		text = f.T.PillIn
 	case menu.Out:
-		text = f.T.PillOut
+		if text = f.T.PillOut; f.waits() {
+			text = f.T.PillWaiting
+		}
 	case menu.Trouble:
 		text = f.T.PillTrouble
 	default:
 		text = f.T.PillBusy
 	}
 	return s.String(), text
+}
+
+// waits reports whether the user is signed in, and only has to say that the
+// service shall connect.
+func (f *frame) waits() bool {
+	_, items := f.head()
+	return slices.ContainsFunc(items, func(i menu.Item) bool { return i.Command == menu.Connect{} })
 }
 
 // facts are names with what they stand for; those without are left out.
@@ -177,6 +186,7 @@ var commands = map[string]menu.Command{
 	"cancel-sign-in": menu.CancelSignIn{},
 	"sign-out":       menu.SignOut{},
 	"retry":          menu.Retry{},
+	"connect":        menu.Connect{},
 	"restart":        menu.Restart{},
 }
 
@@ -204,6 +214,8 @@ func (p *sessionPart) fillSession() {
 			p.act(i)
 		case i.Key == "actor":
 			p.Who = i.Title
+		case i.Key == "holder":
+			p.Advice = i.Title
 		case i.Key == "portal-lost" || p.Headline != "":
 			p.Trouble = i.Title
 		default:
@@ -213,14 +225,20 @@ func (p *sessionPart) fillSession() {
 	switch {
 	case shape == menu.In:
 		p.Headline = p.T.HeadIn
+	case p.waits():
+		p.Headline, p.Advice = p.T.HeadWaiting, p.T.WaitingAdvice
 	case shape == menu.Out:
-		p.Headline, p.Advice = p.T.HeadOut, p.T.OutAdvice
+		if p.Headline = p.T.HeadOut; p.Advice == "" {
+			p.Advice = p.T.OutAdvice
+		}
 	case p.Headline == "":
 		p.Headline = p.T.HeadTrouble
 	}
 	switch p.view.Service {
 	case menu.Missing:
 		p.Advice = p.T.MissingAdvice
+	case menu.Silent:
+		p.Advice = p.T.SilentAdvice
 	case menu.Denied:
 		p.Advice = p.T.DeniedAdvice
 	case menu.Outdated:
@@ -238,7 +256,7 @@ func (p *sessionPart) fillSession() {
 func (p *sessionPart) act(i menu.Item) {
 	for name, c := range commands {
 		if c == i.Command {
-			p.Acts = append(p.Acts, button{name, i.Title, c == menu.SignIn{} || c == menu.Retry{} || c == menu.Restart{}})
+			p.Acts = append(p.Acts, button{name, i.Title, c != menu.SignOut{} && c != menu.CancelSignIn{}})
 		}
 	}
 }

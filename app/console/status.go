@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"stile/app/menu"
 	"stile/tunnel/ipc"
@@ -93,6 +94,9 @@ func (p *statusPage) gateways(s *ipc.State, h *history) {
 			c = &course{}
 		}
 		g.Graph = p.graph(c)
+		if n.RTTMicros > 0 {
+			g.Facts.add(p.T.RoundTrip, tripText(p.T, time.Duration(n.RTTMicros)*time.Microsecond))
+		}
 		if !n.LastHandshake.IsZero() {
 			g.Facts.add(p.T.Handshake, agoText(p.T, p.now.Sub(n.LastHandshake)))
 		}

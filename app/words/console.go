@@ -17,9 +17,7 @@ type Console struct {
 	SettingsTitle    string
 	AboutTitle       string
 	Cancel           string
-	Done             string // after a command that shows nothing else
 	Unknown          string // a value that is not known
-	None             string // an empty list
 	DecimalPoint     string
 	Ago              func(age string) string
 	JustNow          string
@@ -40,18 +38,19 @@ type Console struct {
 	Session        string
 	HeadIn         string
 	HeadOut        string
-	HeadBusy       string
+	HeadWaiting    string
 	HeadTrouble    string
 	PillIn         string
 	PillOut        string
 	PillBusy       string
+	PillWaiting    string
 	PillTrouble    string
-	InAccount      func(account string) string
 	OutAdvice      string
+	WaitingAdvice  string
 	MissingAdvice  string
+	SilentAdvice   string
 	DeniedAdvice   string
 	OutdatedAdvice string
-	HeldBy         func(user string) string
 	BrowserHint    string
 	OpenSignIn     string
 	PasteLabel     string
@@ -78,6 +77,7 @@ type Console struct {
 	PathRelayed     string
 	StateConnecting string
 	StateIdle       string
+	RoundTrip       string
 	Handshake       string
 	Address         string
 	Uplink          string // our end of the path
@@ -157,14 +157,13 @@ type Console struct {
 	ExportSureText string
 
 	// DNS.
-	DNS             string
-	DNSUnknown      string
-	CheckNow        string
-	Checking        string
-	Checked         func(at string) string
-	AsksUs          string
-	AsksOthers      string
-	SystemResolvers string
+	DNS        string
+	DNSUnknown string
+	CheckNow   string
+	Checking   string
+	Checked    func(at string) string
+	AsksUs     string
+	AsksOthers string
 
 	// Recent events.
 	Lately           string
