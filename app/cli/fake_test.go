@@ -30,7 +30,8 @@ type fake struct {
 	mu       sync.Mutex // guards what follows
 	state    ipc.State
 	commands []ipc.Command
-	seen     chan struct{} // closed when State is asked; nil: nobody waits
+	parts    []ipc.FilePart // what Inform hands over; nil: it does not know the question
+	seen     chan struct{}  // closed when State is asked; nil: nobody waits
 }
 
 func (f *fake) Handle(_ context.Context, _ link.Caller, c ipc.Command) error {

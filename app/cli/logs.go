@@ -24,6 +24,7 @@ import (
 
 type logsCommand struct {
 	Tail   logsTail   `cmd:"" help:"Show the latest lines of the service's log."`
+	Flight logsFlight `cmd:"" help:"Show what the service did in the last ten minutes: decisions, counters, and the headers of packets."`
 	Level  logsLevel  `cmd:"" help:"Change what the service logs, at once."`
 	Clear  logsClear  `cmd:"" help:"Delete the log files of the service and of your own programs; logging goes on in new ones."`
 	Export logsExport `cmd:"" help:"Write one file for whoever helps you: logs, state, DNS, routes and settings, without secrets and names."`
