@@ -98,3 +98,16 @@ func TestConnectAfterAStartWithout(t *testing.T) {
 	f.run(t, "status").want(t, done, "Not connected; signed in as Alice.\nConnect with: stile connect\n", "")
 	f.run(t, "connect").want(t, done, "Connecting to the portal as Alice", "")
 }
+
+// Who is told that another user is signed in need not go to a browser first.
+func TestAnotherUsersSessionIsSaidBeforeSigningIn(t *testing.T) {
+	f := withSettings(t, ipc.Settings{})
+	f.set(func(s *ipc.State) { *s = ipc.State{Session: ipc.Session{Holder: "alice"}}.ForOthers() })
+	for _, args := range [][]string{{"sign-in"}, {"resources"}} {
+		f.run(t, args...).want(t, failed, "", "alice is signed in to Stile on this machine.")
+	}
+	f.run(t, "status").want(t, done, "alice is signed in to Stile on this machine.", "")
+	if n := len(f.told()); n > 0 {
+		t.Errorf("%d commands were given", n)
+	}
+}

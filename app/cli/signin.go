@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -45,7 +46,10 @@ func (c signInCommand) Run(ctx context.Context, p *program) error {
 	if s.Session.Token.Managed() {
 		return ipc.Problemf(ipc.TokenIsManaged, "The service uses a token from its %s, which an administrator gave it. Nobody can sign in as long as it has that.", s.Session.Token)
 	}
-	place, err := signin.Place(&s.Session, c.AuthURL, c.Account)
+	if p := s.Session.Problem; p != nil && p.Code == ipc.HeldByOther {
+		return p // before the user goes to a browser in vain
+	}
+	place, err := signin.Place(&s.Session, c.AuthURL, cmp.Or(s.Settings.AccountSlug, c.Account))
 	if err != nil {
 		return err
 	}

@@ -166,7 +166,7 @@ func (s *Server) trusted(conn net.Conn, c Caller) *ipc.Problem {
 	if errors.Is(err, ipcsock.ErrReplaced) {
 		return ipc.Problemf(ipc.WrongVersion, "Stile was updated while this program ran. Start the program anew.")
 	}
-	return ipc.Problemf(ipc.NotAllowed, "This program may not control Stile (%v). Use the installed stile, or sudo; an administrator can allow more with the option --programs of stiled.", err)
+	return ipc.Problemf(ipc.NotAllowed, "This program may not control Stile (%v). Use the installed stile, or sudo; an administrator can allow others with the option --programs of stiled: a path, or any.", err)
 }
 
 // admission is the command that lets a caller in.
