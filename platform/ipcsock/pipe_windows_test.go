@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// occupyFirst holds the first instance of a pipe. go-winio never accepts on it;
-// Windows lets nobody connect to it, but Wine does, and who comes first would wait
+// occupyFirst holds the first instance of a pipe. go-winio never accepts on it.
+// Windows lets nobody connect to it; Wine does, and who comes first would wait
 // for ever.
 func occupyFirst(t *testing.T, path string) {
 	if !isWine() {

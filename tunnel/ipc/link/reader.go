@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -84,7 +83,7 @@ func (r *reader) write(ctx context.Context) {
 			err = r.sendPending(ctx)
 		}
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if late, is := errors.AsType[net.Error](err); is && late.Timeout() {
 		r.Log.Info("a program that does not read what it is told was disconnected", "user", r.caller.User(), "pid", r.caller.PID)
 	}
 }
