@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 // A desk is a desktop with a service.
 type desk struct {
 	t       testing.TB
+	bus     string // its address
 	dir     string
 	env     []string
 	panel   *traytest.Panel
@@ -49,6 +50,14 @@ type desk struct {
 // open makes a desktop with a panel, but without the app.
 func open(t testing.TB) *desk {
 	t.Helper()
+	d := mute(t)
+	d.notes = traytest.NewNotes(t, d.bus)
+	return d
+}
+
+// mute is a desktop where nobody shows messages.
+func mute(t testing.TB) *desk {
+	t.Helper()
 	bus, err := traytest.Bus(t)
 	if err != nil {
 		t.Fatal(err) // this machine cannot test desktops
@@ -58,7 +67,7 @@ func open(t testing.TB) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	d := &desk{t: t, dir: dir, panel: traytest.NewPanel(t, bus), notes: traytest.NewNotes(t, bus)}
+	d := &desk{t: t, bus: bus, dir: dir, panel: traytest.NewPanel(t, bus)}
 	d.panel.Appear(true)
 	d.opened = d.tool("xdg-open", `printf '%s\000' "$1"`)
 	d.copied = d.tool("wl-copy", `cat; printf '\000'`)

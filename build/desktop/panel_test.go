@@ -1,7 +1,9 @@
 package desktop
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -125,6 +127,58 @@ func TestMessagesHoldUpNothing(t *testing.T) {
 	if err := a.end(); err != nil || time.Since(begun) > 5*time.Second {
 		t.Errorf("%v after %v", err, time.Since(begun))
 	}
+}
+
+// What desktops without notifications of their own have.
+func TestARealDaemonShowsMessages(t *testing.T) {
+	for _, program := range []string{"Xvfb", "dunst"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not installed: no message is shown on a screen", program)
+		}
+	}
+	d := mute(t)
+	screen := exec.Command("Xvfb", "-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "640x480x24")
+	number, err := bufio.NewReader(d.background(screen)).ReadString('\n')
+	if err != nil {
+		t.Fatal("Xvfb did not start: ", err)
+	}
+	daemon := exec.Command("dunst", "-print")
+	daemon.Env = append(d.env, "DISPLAY=:"+strings.TrimSpace(number), "WAYLAND_DISPLAY=")
+	shown := make(chan string, 1000)
+	out := bufio.NewScanner(d.background(daemon))
+	go func() { // until the daemon ends
+		defer close(shown)
+		for out.Scan() {
+			shown <- strings.TrimSpace(out.Text())
+		}
+	}()
+	d.panel.Named("org.freedesktop.Notifications")
+	d.service.up()
+	d.run()
+	d.panel.Until("signed out", func(m traytest.Menu) bool { return m.Has("Sign In") })
+	d.service.set(connected(0))
+	want := []string{"appname: 'Stile'", "summary: '" + words.English.ConnectedTitle + "'", "body: '" + words.English.ConnectedText + "'"}
+	for len(want) > 0 {
+		line := await(t, want[0], shown)
+		if line == want[0] {
+			want = want[1:]
+		}
+	}
+}
+
+// background starts a program of the desktop, which ends with the test, and
+// returns what it writes.
+func (d *desk) background(c *exec.Cmd) io.Reader {
+	d.t.Helper()
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	return out
 }
 
 // signIn clicks Sign In, and returns the address that the browser was sent to.

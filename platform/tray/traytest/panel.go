@@ -310,6 +310,18 @@ func (p *Panel) update(s *dbus.Signal) {
 	p.tellLocked()
 }
 
+// Named waits until somebody on the bus has a name.
+func (p *Panel) Named(name string) {
+	p.t.Helper()
+	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		var has bool
+		if p.conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, name).Store(&has) == nil && has {
+			return
+		}
+	}
+	p.t.Fatalf("nobody is called %s after %v", name, Patience)
+}
+
 // Until waits until what the panel shows is as is wants it, and returns how
 // long that took.
 func (p *Panel) Until(what string, is func(m Menu) bool) time.Duration {
