@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/flate"
-	"encoding/binary"
 	"hash/crc32"
 	"io"
 	"os"
@@ -77,18 +76,20 @@ func (a *archive) Write(b []byte) (int, error) {
 // begin begins a file; what is put next is in it.
 func (a *archive) begin(name string, at time.Time) {
 	a.end()
-	a.header = &zip.FileHeader{Name: a.root + "/" + name, Method: zip.Deflate, Extra: timestamp(at)}
-	a.header.SetMode(0o600)
+	a.header = header(a.root+"/"+name, at)
 	a.packed.Reset()
 	a.deflat.Reset(&a.packed)
 }
 
-// timestamp is the extra field that holds a file's time of modification.
-func timestamp(t time.Time) []byte {
-	const id, length, modified = 0x5455, 5, 1
-	b := binary.LittleEndian.AppendUint16(nil, id)
-	b = append(binary.LittleEndian.AppendUint16(b, length), modified)
-	return binary.LittleEndian.AppendUint32(b, uint32(t.Unix()))
+// header makes the header of a file of which the sizes come later.
+func header(name string, at time.Time) *zip.FileHeader {
+	h := &zip.FileHeader{Name: name, Modified: at}
+	h.SetMode(0o600)
+	// Only this fills in the fields that say when a file was modified; what follows
+	// the header belongs to nobody.
+	_, _ = zip.NewWriter(io.Discard).CreateHeader(h)
+	h.Method, h.Flags = zip.Deflate, h.Flags&^0x8 // sizes stand before the content
+	return h
 }
 
 // put appends to the file begun last.

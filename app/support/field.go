@@ -17,12 +17,13 @@ const (
 
 // A field is what a word says about what comes after it.
 type field struct {
-	class  secrecy
-	kind   kind // of a private value
-	delim  int  // where in the word the value begins, after "=" or ":"; 0: after the word
-	flag   bool // an option of a command line, --like-this
-	scheme bool // of authentication: credentials follow
-	asks   bool // such as "lookup": a host follows
+	class   secrecy
+	kind    kind // of a private value
+	delim   int  // where in the word the value begins, after "=" or ":"; 0: after the word
+	machine bool // the secret was made by a machine, and is no word of a language
+	flag    bool // an option of a command line, --like-this
+	scheme  bool // of authentication: credentials follow
+	asks    bool // such as "lookup": a host follows
 }
 
 // names says what is in fields of these names, written without "_", "-" and
@@ -89,10 +90,20 @@ func fieldOf(word []byte) (f field) {
 	}
 	for _, s := range secrets {
 		if bytes.Contains(folded, []byte(s)) {
-			f.class = secret
+			f.class, f.machine = secret, s == "token" || s == "nonce"
 		}
 	}
 	return f
+}
+
+// isWord reports whether w may be a word in a sentence: "read the token: open …".
+func isWord(w []byte) bool {
+	for _, c := range w {
+		if c < 'a' || c > 'z' {
+			return false
+		}
+	}
+	return len(w) < 16
 }
 
 // fieldValue appends the field whose name is in b[i:j], with something else for
@@ -110,7 +121,7 @@ func (r *redactor) fieldValue(dst, b []byte, i, j int, form form, f field) ([]by
 		v.end = max(v.end, endOfPEM(b, v.begin+at+len(beginPEM), form))
 	}
 	value := b[v.begin:v.end]
-	if !worth(value) || f.class == private && !v.sure {
+	if !worth(value) || !v.sure && (f.class == private || f.machine && isWord(value)) {
 		return nil, 0
 	}
 	if !v.number {

@@ -99,7 +99,10 @@ func init() {
 		account actor address app client connected connection debug default direct dns error file files filter gateway gateways host hosts idle info internet
 		log logs message name names network offline online path portal relay relayed relays resource resources root localhost service severity session
 		site sites state status stile stiled target time token tunnel unknown user users version warning admin test example
-		tcp udp ip ipv4 ipv6 lookup server read write dial out none true false null`) {
+		tcp udp ip ipv4 ipv6 lookup server read write dial out none true false null
+		after agent arch as aside backup bytes changes clients code conn counts destination detail do dropped err event family flags gid gro gso help id
+		interface kernel kind left lines lost more node os outcome packet packets page panic pid port problem protocol reason receive remote retry
+		send setting source sourceLocation span spans stack started summary text type uid uptime url value wanted where why`) {
 		plain[w] = true
 	}
 	for _, v := range []any{ipc.State{}, Diagnosis{}, manifest{}} {

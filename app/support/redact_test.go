@@ -280,6 +280,7 @@ func TestWhatHelpsStays(t *testing.T) {
 		`{"phase":"connected","token":"sign-in","portal_up":true,"counters":[{"name":"dropped","value":5}]}`,
 		`{"message":"the token is rejected: sign in again","lines":3}`,
 		`{"file":"/var/log/stile/tunnel-service.2026-11-23-09-00-00.log","interface":"stile0","dev":"wlp2s0","pid":4711}`,
+		`{"error":"read the token: open /var/lib/stile/token: permission denied","why":"The name org.freedesktop.secrets was not provided by any .service files"}`,
 		`{"message":"TLS handshake: x509: certificate signed by unknown authority"}`,
 		`{"session":{"phase":"signed-out","problem":{"code":"portal-unreachable","text":"The portal cannot be reached."}}}`,
 	} {

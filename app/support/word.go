@@ -65,6 +65,10 @@ func (r *redactor) word(dst, b []byte, i, j int, f form) (_ []byte, next int, co
 // be a host's name.
 func (r *redactor) atom(dst, w []byte, k, host int, f form) ([]byte, int) {
 	rest := w[k:]
+	if isBusName(rest) {
+		n := hostRun(rest)
+		return append(dst, rest[:n]...), n
+	}
 	if len(rest) >= 36 && isUUID(rest[:36]) && ends(rest, 36) {
 		return append(dst, r.of(anID, string(rest[:36]))...), 36
 	}
@@ -327,6 +331,16 @@ func isHost(w []byte) bool {
 		}
 	}
 	return utf8.Valid(w)
+}
+
+// isBusName reports whether w is the name of a service or interface of a desktop.
+func isBusName(w []byte) bool {
+	for _, prefix := range []string{"org.freedesktop.", "org.kde.", "org.gnome."} {
+		if bytes.HasPrefix(w, []byte(prefix)) {
+			return true
+		}
+	}
+	return false
 }
 
 // reverse returns the length of a name that stands for an address, or a part of
