@@ -59,6 +59,7 @@ type Config struct {
 	Token       wire.Secret
 	TokenSource ipc.TokenSource
 	StateDir    string // folder of what survives
+	MemoryDir   string // folder of what survives the service, but no reboot; "": nothing does
 	Socket      string // local socket for users' programs; "": none
 	// Programs are the files of those that users may control the service with;
 	// nil: any.
@@ -373,12 +374,19 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		if w.Source.Managed() {
 			return w, managed
 		}
+		if c.Back && w.Token != "" {
+			return w, nil // it does not have to come back
+		}
+		if c.Back && d.outdated(c.KeptSince) {
+			return w, ipc.Problemf(ipc.SignedOutSince, "You have signed out since this token was kept. Sign in again.")
+		}
 		portal := d.settings(w, d.seen().policy).APIURL
 		if _, why := w.signedOut().obstacle(ipc.Settings{APIURL: portal}); why != nil {
 			return w, why
 		}
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(c.Token.Reveal()), ipc.TokenFromSignIn, c.AccountSlug, c.Actor
-		w.Holder, w.Portal, w.Paused = "", portal, false
+		w.Holder, w.Portal, w.KeptSince = "", portal, c.KeptSince
+		w.Paused = c.Back && !*d.settings(w, d.seen().policy).ConnectOnStart
 		if !from.Admin() {
 			w.Holder = from.User()
 		}
@@ -390,6 +398,9 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		}
 		w = w.signedOut()
 		d.Log.Info("signing out")
+		if err := d.saveSignOut(time.Now()); err != nil { // the user's own store may forget it, too
+			d.Log.Warn("tokens that programs have kept may come back", "error", err)
+		}
 		return w, d.deleteSignIn()
 	case ipc.SetInternet:
 		w.Internet = c.On

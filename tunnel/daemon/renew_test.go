@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -8,8 +9,10 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
 	"stile/tunnel/phoenix/dial"
 	"stile/tunnel/wire"
 )
@@ -139,5 +142,71 @@ func TestARefusedTokenBringsTheOneBeforeBack(t *testing.T) {
 		h.tell(event{portal: true, up: true})
 		h.end(fmt.Errorf("portal: %w", dial.ErrTokenRejected))
 		h.wants(ipc.SignedOut, ipc.TokenRejected)
+	})
+}
+
+// A token that the user's own store keeps is on no disk of ours, and comes back
+// unless the user has signed out since.
+func TestTokensThatTheUserKeeps(t *testing.T) {
+	c := Config{StateDir: t.TempDir(), MemoryDir: t.TempDir(), Log: quiet}
+	has := func(dir string) bool {
+		_, err := os.Stat(filepath.Join(dir, signInFile))
+		return err == nil
+	}
+	wants := func(state, memory bool) {
+		t.Helper()
+		if has(c.StateDir) != state || has(c.MemoryDir) != memory {
+			t.Errorf("on disk: %v, in memory: %v", has(c.StateDir), has(c.MemoryDir))
+		}
+	}
+	run(t, c, wish{}, func(h *house) {
+		kept := ipc.SignIn{Token: "abc", Actor: "Alice", KeptSince: time.Now().UnixMilli()}
+		h.command(ipc.SignIn{Token: "other", Actor: "Alice"})
+		wants(true, false)
+		h.command(kept)
+		wants(false, true)
+		if w := c.loadWish(); w.Token != "abc" || w.KeptSince != kept.KeptSince || w.Actor != "Alice" || w.Source != ipc.TokenFromSignIn {
+			t.Errorf("after a restart of the service: %+v", w)
+		}
+		h.end(nil)
+		time.Sleep(time.Second)
+		h.command(ipc.SignOut{})
+		wants(false, false)
+		h.end(nil)
+		var p *ipc.Problem
+		back := kept
+		back.Back = true
+		if err := h.Handle(h.t.Context(), link.Caller{}, back); !errors.As(err, &p) || p.Code != ipc.SignedOutSince {
+			t.Errorf("signed in again against the user's will: %v", err)
+		}
+		h.wants(ipc.SignedOut, "")
+		time.Sleep(time.Second)
+		back.KeptSince = time.Now().UnixMilli()
+		h.command(back)
+		h.wants(ipc.Connecting, "")
+		wants(false, true)
+		h.command(ipc.SignIn{Token: "older", KeptSince: time.Now().Add(time.Hour).UnixMilli(), Back: true})
+		h.wants(ipc.Connecting, "") // it replaces none
+		if got := h.session().token().Reveal(); got != "abc" {
+			t.Errorf("the session has token %q", got)
+		}
+		h.end(fmt.Errorf("portal: %w", dial.ErrTokenRejected))
+		wants(false, false)
+		h.command(ipc.SignIn{Token: "other"})
+		wants(true, false)
+	})
+	run(t, c, wish{Manual: true}, func(h *house) { // not before somebody says so
+		h.command(ipc.SignIn{Token: "abc", KeptSince: time.Now().Add(time.Hour).UnixMilli(), Back: true})
+		h.wants(ipc.SignedOut, "")
+		h.command(ipc.Connect{})
+		h.wants(ipc.Connecting, "")
+	})
+	c.MemoryDir = "" // there is no such place: it is nowhere
+	c.StateDir = t.TempDir()
+	run(t, c, wish{}, func(h *house) {
+		h.command(ipc.SignIn{Token: "abc", KeptSince: 1})
+		if has(c.StateDir) {
+			t.Error("on disk")
+		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"stile/platform/dirs"
 	"stile/platform/logs"
@@ -19,7 +20,8 @@ import (
 )
 
 const (
-	signInFile   = "sign-in.json"  // 0600: it holds the token
+	signInFile   = "sign-in.json" // 0600: it holds the token
+	signOutFile  = "sign-out.json"
 	settingsFile = "settings.json" // what users chose
 	maxStateFile = 64 << 10
 )
@@ -32,6 +34,7 @@ type wish struct {
 	Account, Actor string
 	Holder         string // number or SID of who signed in; "": the administrator, or not known
 	Portal         string // address of the portal that a sign-in is for; "": not known
+	KeptSince      int64  // when the user's own store took the token, in Unix milliseconds; 0: we keep it
 	Paused         bool   // the token is not used before somebody says so; not kept
 	Internet       bool
 
@@ -47,7 +50,8 @@ func (w wish) signedOut() wish {
 
 // as is the wish with the sign-in of another.
 func (w wish) as(o wish) wish {
-	w.Token, w.Source, w.Account, w.Actor, w.Holder, w.Portal, w.Paused = o.Token, o.Source, o.Account, o.Actor, o.Holder, o.Portal, o.Paused
+	w.Token, w.Source, w.Account, w.Actor, w.Holder, w.Portal = o.Token, o.Source, o.Account, o.Actor, o.Holder, o.Portal
+	w.KeptSince, w.Paused = o.KeptSince, o.Paused
 	return w
 }
 
@@ -85,6 +89,8 @@ type signedIn struct {
 	UserID  uint32 `json:"user_id,omitempty"` // an earlier form of User
 	User    string `json:"user,omitempty"`    // who signed in; "": the administrator
 	Portal  string `json:"portal,omitempty"`  // address of the portal that gave the token
+	// KeptSince is that of ipc.SignIn.
+	KeptSince int64 `json:"kept_since_ms,omitempty"`
 }
 
 // settings is the file of what users chose.
@@ -121,10 +127,14 @@ func (c *Config) loadWish() wish {
 		token, err := ipc.ParseToken(in.Token)
 		return err == nil && token.Reveal() == in.Token && in.Version == 1
 	}
-	loadJSON(filepath.Join(c.StateDir, signInFile), &in, usable, c.Log)
+	for _, dir := range []string{c.MemoryDir, c.StateDir} {
+		if dir != "" && in.Token == "" {
+			loadJSON(filepath.Join(dir, signInFile), &in, usable, c.Log)
+		}
+	}
 	if in.Token != "" {
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(in.Token), ipc.TokenFromSignIn, in.Account, in.Actor
-		w.Holder, w.Portal = in.User, in.Portal
+		w.Holder, w.Portal, w.KeptSince = in.User, in.Portal, in.KeptSince
 		if in.User == "" && in.UserID != 0 {
 			w.Holder = strconv.FormatUint(uint64(in.UserID), 10)
 		}
@@ -132,15 +142,50 @@ func (c *Config) loadWish() wish {
 	return w
 }
 
+// saveSignIn writes the token down: one that the user's own store of secrets
+// keeps, only where a reboot forgets it, and nowhere if there is no such place.
 func (c *Config) saveSignIn(w wish) error {
-	return saveJSON(filepath.Join(c.StateDir, signInFile), signedIn{Version: 1, Token: w.Token.Reveal(), Account: w.Account, Actor: w.Actor, User: w.Holder, Portal: w.Portal})
+	in := signedIn{Version: 1, Token: w.Token.Reveal(), Account: w.Account, Actor: w.Actor, User: w.Holder, Portal: w.Portal, KeptSince: w.KeptSince}
+	if w.KeptSince == 0 {
+		return errors.Join(saveJSON(filepath.Join(c.StateDir, signInFile), in), c.forget(c.MemoryDir))
+	}
+	var err error
+	if c.MemoryDir != "" {
+		err = saveJSON(filepath.Join(c.MemoryDir, signInFile), in)
+	}
+	return errors.Join(err, c.forget(c.StateDir))
 }
 
 func (c *Config) deleteSignIn() error {
-	if err := os.Remove(filepath.Join(c.StateDir, signInFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return errors.Join(c.forget(c.StateDir), c.forget(c.MemoryDir))
+}
+
+func (c *Config) forget(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(dir, signInFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete the token: %w", err)
 	}
 	return nil
+}
+
+// signedOut is the file of when a user signed out last: tokens that a program
+// has kept since earlier are not taken back.
+type signedOut struct {
+	Version int   `json:"version"`
+	At      int64 `json:"at_ms"` // Unix milliseconds
+}
+
+func (c *Config) saveSignOut(at time.Time) error {
+	return saveJSON(filepath.Join(c.StateDir, signOutFile), signedOut{1, at.UnixMilli()})
+}
+
+// outdated reports whether the user has signed out after a token was kept.
+func (c *Config) outdated(keptSince int64) bool {
+	var out signedOut
+	loadJSON(filepath.Join(c.StateDir, signOutFile), &out, func() bool { return out.Version == 1 }, c.Log)
+	return keptSince <= out.At
 }
 
 func (c *Config) saveSettings(w wish) error {

@@ -28,6 +28,14 @@ type (
 		// AccountSlug and Actor are what the portal said with the token, for
 		// people to see: at most 100 and 200 bytes; "" when unknown.
 		AccountSlug, Actor string
+		// KeptSince says when the user's program put the token into the user's own
+		// store of secrets, in Unix milliseconds: the service then writes it to no
+		// disk. 0: the service keeps it.
+		KeptSince int64
+		// Back tells that the token comes out of that store, after a reboot. It is
+		// refused if the user has signed out since, and waits for Connect if the
+		// settings say so, as a token does that the service kept.
+		Back bool
 	}
 	// SignOut deletes the token and ends the session. Doing it twice is no
 	// error.
@@ -64,6 +72,10 @@ func (c SignIn) check() error {
 		return errors.New("account_slug: not a name of an account")
 	case !isLine(c.Actor, 200):
 		return errors.New("actor: not one line of text")
+	case c.KeptSince < 0:
+		return errors.New("kept_since_ms: not a time")
+	case c.Back && c.KeptSince == 0:
+		return errors.New("back: it was not kept")
 	}
 	return nil
 }
@@ -118,6 +130,8 @@ type signInJSON struct {
 	Token       string `json:"token"`
 	AccountSlug string `json:"account_slug"`
 	Actor       string `json:"actor"`
+	KeptSince   int64  `json:"kept_since_ms,omitempty"`
+	Back        bool   `json:"back,omitempty"`
 }
 
 // switchJSON is what something is switched to.
@@ -139,7 +153,7 @@ func AppendRequest(dst []byte, r Request) ([]byte, error) {
 	var with any
 	switch c := r.Command.(type) {
 	case SignIn:
-		with = signInJSON{c.Token.Reveal(), c.AccountSlug, c.Actor}
+		with = signInJSON{c.Token.Reveal(), c.AccountSlug, c.Actor, c.KeptSince, c.Back}
 	case SetInternet:
 		with = switchJSON{&c.On}
 	case SetLogFilter:
@@ -194,7 +208,7 @@ func (e envelope) decode() (Command, error) {
 	case "sign-in":
 		var with signInJSON
 		err = strict(e.With, &with)
-		command = SignIn{Secret(with.Token), with.AccountSlug, with.Actor}
+		command = SignIn{Secret(with.Token), with.AccountSlug, with.Actor, with.KeptSince, with.Back}
 	case "sign-out":
 		command, err = SignOut{}, e.bare()
 	case "set-internet":

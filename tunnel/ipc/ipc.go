@@ -43,6 +43,7 @@ const (
 	TokenIsManaged  Code = "token-is-managed" // the token is an administrator's: no sign-in, no sign-out
 	SettingManaged  Code = "setting-managed"  // an administrator set this, and nobody else can change it
 	HeldByOther     Code = "held-by-other"    // another user of this machine is signed in
+	SignedOutSince  Code = "signed-out-since" // the user signed out after the token was kept
 	Internal        Code = "internal"         // the service failed; its log says why
 )
 

@@ -26,7 +26,8 @@ var requests = []struct {
 	body    string
 	request Request
 }{
-	{`{"protocol":1,"id":1,"command":"sign-in","with":{"token":"a.b","account_slug":"acme","actor":"Alice <a&b>"}}`, Request{1, SignIn{"a.b", "acme", "Alice <a&b>"}}},
+	{`{"protocol":1,"id":1,"command":"sign-in","with":{"token":"a.b","account_slug":"acme","actor":"Alice <a&b>"}}`, Request{1, SignIn{Token: "a.b", AccountSlug: "acme", Actor: "Alice <a&b>"}}},
+	{`{"protocol":1,"id":2,"command":"sign-in","with":{"token":"a.b","account_slug":"acme","actor":"Alice","kept_since_ms":1764460800000,"back":true}}`, Request{2, SignIn{"a.b", "acme", "Alice", 1764460800000, true}}},
 	{`{"protocol":1,"id":2,"command":"sign-in","with":{"token":".b","account_slug":"","actor":""}}`, Request{2, SignIn{Token: ".b"}}},
 	{`{"protocol":1,"id":3,"command":"sign-out"}`, Request{3, SignOut{}}},
 	{`{"protocol":1,"id":4,"command":"set-internet","with":{"on":true}}`, Request{4, SetInternet{true}}},
@@ -146,7 +147,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	slog.New(slog.NewTextHandler(&log, nil)).Info("m", "c", secret, "t", secret.Token)
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "c", secret, "t", secret.Token)
 	text, err := json.Marshal(secret)
-	all := log.String() + string(text) + fmt.Sprintf("%s %v %+v %#v %q %x", secret, secret, secret, secret, secret.Token, secret.Token)
+	all := log.String() + string(text) + fmt.Sprintf("%v %v %+v %#v %q %x", secret, secret, secret, secret, secret.Token, secret.Token)
 	if err != nil || strings.Contains(all, "hunter2") || strings.Contains(all, "68756e74657232") {
 		t.Error(all, err)
 	}

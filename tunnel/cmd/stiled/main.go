@@ -176,6 +176,7 @@ func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
 		return c, fmt.Errorf("--max-partition-time: %w", err)
 	}
 	us := machine.Describe()
+	c.MemoryDir = dirs.Memory
 	c.StateDir, c.Socket, c.Internet, c.AuthURL, c.LogFilter, c.Log, c.Version = o.State, o.Socket, o.Internet, o.AuthURL, o.LogLevel, log, stamp.String()
 	c.Policy, c.Programs = managed.Read, o.programs()
 	c.Token = wire.Secret(token)
