@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -196,7 +197,8 @@ func BenchmarkMemory(b *testing.B) {
 }
 
 // A million sessions of a thousand clients end at once; a sweep visits the
-// clients in steps as the gateway does. worst-ms is the longest of them.
+// clients in steps as the gateway does. worst-ms is the longest of some thousand
+// steps; on a machine that has other things to do, p99.9-ms tells more.
 func BenchmarkSweep(b *testing.B) {
 	const step = 256
 	for _, end := range []struct {
@@ -204,18 +206,20 @@ func BenchmarkSweep(b *testing.B) {
 		wait time.Duration
 	}{{"none", time.Minute}, {"all", 25 * time.Hour}} {
 		b.Run("million/over="+end.name, func(b *testing.B) {
-			var worst time.Duration
+			var took []time.Duration
 			for b.Loop() {
 				crowd := newCrowd(b, 1000, 1000) // most of the time, but not of worst-ms
 				for _, t := range crowd.tables {
 					for freed := step; freed == step; {
 						began := time.Now()
 						freed = t.Sweep(func(id.Resource) bool { return true }, step, crowd.now.Add(end.wait))
-						worst = max(worst, time.Since(began))
+						took = append(took, time.Since(began))
 					}
 				}
 			}
-			b.ReportMetric(float64(worst)/1e6, "worst-ms")
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)-1])/1e6, "worst-ms")
+			b.ReportMetric(float64(took[len(took)*999/1000])/1e6, "p99.9-ms")
 		})
 	}
 }
