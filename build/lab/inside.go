@@ -61,6 +61,7 @@ func init() {
 		{scenario, "server-dies", "one of a name's two servers stops: new connections reach the other", false, runServerDies},
 		{scenario, "gateway-upgrade", "1,100 open connections survive that the gateway ends in order and is started again", false, runGatewayUpgrade},
 		{scenario, "icmp", "errors come back through the tunnel and speak of the addresses that programs know", false, runICMP},
+		{scenario, "tcp", "connections end, abort, rest and begin again from the same port as they do without a tunnel", false, runTCP},
 		{scenario, "fragments", "datagrams larger than the tunnel's packets arrive in both directions", false, runFragments},
 		{scenario, "hostile-client", "a client that opens flows as fast as it can does not slow down another (two minutes, on a machine that has time)", false, runHostileClient},
 		{scenario, "clock-jump", "wall clocks that jump by an hour are no reason to stop (programs by build/lab/jump/build.sh)", false, runClockJump},

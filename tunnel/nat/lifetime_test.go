@@ -249,6 +249,36 @@ func TestN15ReusedPortOutlivesTheOldRow(t *testing.T) {
 	w.comes(tcp(addrA, client4, 443, o, ack), p4(foo, 0))
 }
 
+// A client that aborts and begins again from the same port may still hear of
+// the old connection, and reset it: that closes the new session, to whose SYN
+// the server has answered. The SYN that comes once more is the same to the
+// server; so it must come from the same port.
+func TestN15NewConnectionOutlivesTheOldOnesReset(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	w.goes(tcp(client4, addrA, 5000, 443, syn), addrA) // so that the port must be another one outside
+	o := w.handshake(5000, p4(foo, 0), addrA)
+	if o == 5000 {
+		t.Fatal("no collision")
+	}
+	w.goes(tcp(client4, p4(foo, 0), 5000, 443, rst|ack), addrA)
+	w.at(time.Millisecond)
+	if again := w.goes(tcp(client4, p4(foo, 0), 5000, 443, syn), addrA).SrcPort(); again != o {
+		t.Errorf("a new connection to the same server goes from port %d, not %d", again, o)
+	}
+	w.comes(tcp(addrA, client4, 443, o, syn|ack), p4(foo, 0))
+	w.goes(tcp(client4, p4(foo, 0), 5000, 443, rst), addrA) // of the old connection's last words
+	if again := w.goes(tcp(client4, p4(foo, 0), 5000, 443, syn), addrA).SrcPort(); again != o {
+		t.Fatalf("the SYN comes again from port %d, not %d", again, o)
+	}
+	w.goes(tcp(client4, p4(foo, 0), 5000, 443, ack), addrA)
+	w.comes(tcp(addrA, client4, 443, o, ack), p4(foo, 0))
+
+	w.goes(tcp(client4, p4(foo, 0), 5000, 443, rst), addrA)
+	w.answer("foo", foo, addrB)
+	w.goes(tcp(client4, p4(foo, 0), 5000, 443, syn), addrB) // another server has never heard of it
+}
+
 func TestN15FlagsThatOpenNothing(t *testing.T) {
 	w := newWorld(t)
 	w.announce("foo", foo, addrA)

@@ -69,6 +69,7 @@ type model struct {
 	former   []mFormer
 	sessions []*mSession
 	proxies  map[netip.Addr]*mProxy
+	before   *mSession   // that the session which outbound returned begins anew
 	victims  []*mSession // one of them makes room for the session that outbound returned
 }
 
@@ -336,11 +337,12 @@ func (m *model) outbound(p packet.Packet) (s *mSession, fresh bool, v Verdict) {
 		id, request, _ = p.Echo()
 	}
 	isSYN := proto == packet.TCP && flags.Has(syn) && !flags.Has(ack)
+	m.before = nil
 	s = m.insideSession(proto, id, port, dst)
 	if s != nil && isSYN && (s.closed() || s.confirmed && s.spoke && m.now.Sub(s.out) >= time.Minute) {
 		m.remember(s, m.now, false)
 		s.discarded = true
-		s = nil
+		m.before, s = s, nil
 		m.settle()
 	}
 	if s != nil {
@@ -699,6 +701,10 @@ func (tr *trial) sendOut() {
 		case again != nil && again.x == s.x:
 			if outside != again.outside {
 				tr.fatalf("revived session %+v has outside id %d, want %d", s, outside, again.outside)
+			}
+		case tr.model.before != nil && tr.model.before.x == s.x && !tr.model.quarantined(s, tr.model.before.outside):
+			if outside != tr.model.before.outside || other != nil {
+				tr.fatalf("%+v, begun anew, has outside id %d, want %d", s, outside, tr.model.before.outside)
 			}
 		case other != nil || tr.model.quarantined(s, outside) || outside != s.id && wanted == nil && !tr.model.quarantined(s, s.id):
 			tr.fatalf("new session %+v has outside id %d, which is %+v's; its own was %+v's", s, outside, other, wanted)

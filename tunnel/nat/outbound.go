@@ -27,11 +27,13 @@ func (t *Table) OutFor(r id.Resource, p packet.Packet, now time.Time) Verdict {
 	}
 	s := t.alive(t.byInside(&k), at)
 	restart := s != nil && s.restarts(flags, at)
+	var before key // of a session that is begun anew
 	if restart {
+		before = s.outside()
 		t.remove(s, at, byRestart)
 	}
 	if s == nil || restart {
-		n, v := t.open(p, k, request, restart, at)
+		n, v := t.open(p, k, request, before, at)
 		if v != Forward {
 			return v
 		}
@@ -87,8 +89,12 @@ func (s *Session) restarts(f packet.TCPFlags, at instant) bool {
 
 // open makes a session for the inside key of a client's packet. It is not in
 // the table yet. One that takes the place of another on the same key, which a
-// restart or a revival does, is not counted as new (N49).
-func (t *Table) open(p packet.Packet, k key, request, restart bool, at instant) (s Session, v Verdict) {
+// restart or a revival does, is not counted as new (N49). before is the outside
+// key of the one that is begun anew, if it is: if the new one goes to the same
+// server, it does so from the same port, as without a NAT. The client may repeat
+// a SYN that the server has answered already, after what it still heard of the
+// old connection made it send a RST.
+func (t *Table) open(p packet.Packet, k key, request bool, before key, at instant) (s Session, v Verdict) {
 	switch {
 	case !request:
 		return s, NoSession
@@ -121,6 +127,10 @@ func (t *Table) open(p packet.Packet, k key, request, restart bool, at instant) 
 	}
 	if revived {
 		outside = again
+	}
+	restart := before != (key{})
+	if restart && before.addr == outside.addr {
+		outside.id = before.id
 	}
 	if v := t.admit(&outside, k, restart, revived, at); v != Forward {
 		return s, v
