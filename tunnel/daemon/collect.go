@@ -104,7 +104,7 @@ func (d *daemon) describeSettings(v view) []byte {
 		Socket      string          `json:"socket"`
 	}{
 		d.Version, s.APIURL, s.AuthURL, s, v.wish.Source, v.wish.Account, v.wish.Actor, d.Portal.Name, d.Portal.ExternalID, d.Portal.UserAgent,
-		d.Portal.CAFile, string(d.DNS), v.wish.Internet, d.Portal.MaxPartition.String(), d.StateDir, d.Socket,
+		d.Portal.CAFile, string(d.DNS), v.wish.Internet || d.Internet, d.Portal.MaxPartition.String(), d.StateDir, d.Socket,
 	}, "", "  ")
 	if err != nil {
 		panic(err) // strings and truth values

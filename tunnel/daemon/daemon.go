@@ -403,6 +403,9 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		}
 		return w, d.deleteSignIn()
 	case ipc.SetInternet:
+		if d.Internet && !c.On {
+			return w, ipc.Problemf(ipc.SettingManaged, "The administrator of this machine switched the Internet resource on for this service. Ask them.")
+		}
 		w.Internet = c.On
 		if err := d.saveSettings(w); err != nil {
 			return w, err

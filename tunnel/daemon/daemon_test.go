@@ -225,6 +225,26 @@ func TestInternetSwitchIsKept(t *testing.T) {
 	})
 }
 
+// What an administrator switches on is not what users chose.
+func TestAnAdministratorsInternetSwitch(t *testing.T) {
+	run(t, Config{Internet: true}, wish{}, func(h *house) {
+		if !h.State().Internet.On {
+			t.Error("it is off")
+		}
+		if code := h.refusal(link.Caller{}, ipc.SetInternet{}); code != ipc.SettingManaged {
+			t.Errorf("%q", code)
+		}
+		h.command(ipc.ApplySettings{})
+		if h.loadWish().Internet {
+			t.Error("it stays on without the administrator")
+		}
+		h.command(ipc.SetInternet{On: true})
+		if !h.loadWish().Internet {
+			t.Error("a user's choice is lost")
+		}
+	})
+}
+
 func TestSilentPortalIsSaid(t *testing.T) {
 	run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
 		h.wants(ipc.Connecting, "")

@@ -155,7 +155,7 @@ func (d *daemon) start(ctx context.Context, w wish, address string) (*session, e
 	if err != nil {
 		return nil, err
 	}
-	role := client.New(client.Config{Private: wire.Key(key.Bytes()), Names: names, InternetOn: w.Internet, Rand: rand.Reader, Wall: time.Now()}, clock.Now())
+	role := client.New(client.Config{Private: wire.Key(key.Bytes()), Names: names, InternetOn: w.Internet || d.Internet, Rand: rand.Reader, Wall: time.Now()}, clock.Now())
 	e := engine.New(engine.Config{
 		Role: role, PublicKey: wire.Key(key.PublicKey().Bytes()), Portal: overheard, Upstream: resolver,
 		TUN:       func() (engine.Device, error) { return tun.Open(tunName, route.MTU) },

@@ -47,7 +47,7 @@ func (d *daemon) stateOf(v view) ipc.State {
 			Account: v.wish.Account, Actor: v.wish.Actor, Holder: userName(v.holder()), Portal: settings.APIURL, AuthURL: settings.AuthURL,
 		},
 		Settings: settings,
-		Internet: ipc.Internet{On: v.wish.Internet},
+		Internet: ipc.Internet{On: v.wish.Internet || d.Internet},
 		DNS:      ipc.DNS{Mode: string(d.DNS), Upstream: v.upstream},
 	}
 	if d.Logs != nil {

@@ -36,7 +36,7 @@ type wish struct {
 	Portal         string // address of the portal that a sign-in is for; "": not known
 	KeptSince      int64  // when the user's own store took the token, in Unix milliseconds; 0: we keep it
 	Paused         bool   // the token is not used before somebody says so; not kept
-	Internet       bool
+	Internet       bool   // users chose the Internet resource
 
 	// What users chose; "" is the default.
 	APIURL, AuthURL, LogFilter string
@@ -116,7 +116,7 @@ func (c *Config) loadWish() wish {
 	w := wish{Token: c.Token, Source: c.TokenSource}
 	var s settings
 	loadJSON(filepath.Join(c.StateDir, settingsFile), &s, func() bool { return s.usable() }, c.Log)
-	w.Internet = s.Internet || c.Internet
+	w.Internet = s.Internet
 	w.APIURL, w.AuthURL, w.LogFilter = s.APIURL, s.AuthURL, s.LogFilter
 	w.Manual = s.ConnectOnStart != nil && !*s.ConnectOnStart
 	if w.Token != "" {

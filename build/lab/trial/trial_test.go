@@ -65,7 +65,7 @@ func enclosed() error {
 	if err := os.Chmod(bin, 0o755); err != nil { // programs run as others, too
 		return err
 	}
-	build := exec.Command("go", "build", "-o", bin+"/", "stile/tunnel/cmd/stiled", "stile/tunnel/cmd/stile-server")
+	build := exec.Command("go", "build", "-o", bin+"/", "stile/tunnel/cmd/stiled", "stile/tunnel/cmd/stile-server", "stile/app/cmd/stile")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, out)
