@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"sync"
@@ -72,44 +73,23 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request, who *guest, name 
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := http.NewResponseController(w)
-	out.SetReadDeadline(time.Time{}) // the request is read; its end would end the stream
-	q, sent := ask(r.URL.RawQuery), map[string]string{}
-	var logs *tail
-	ticker := time.NewTicker(tick)
+	every := heartbeat
+	if pages[name].moves {
+		every = tick
+	}
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	spoke := time.Time{}
+	s := &stream{c: c, w: w, out: http.NewResponseController(w), who: who, name: name, q: ask(r.URL.RawQuery), sent: map[string]string{}}
+	s.out.SetReadDeadline(time.Time{}) // the request is read; its end would end the stream
 	for {
-		changed := c.feed.wait() // before looking: what happens meanwhile counts
-		m := c.model(r.Context(), who, name, q)
-		m.base().logs = logs
-		m.fill(false)
-		logs = m.base().logs
-		b, err := parts(pages[name].parts, m, sent)
-		if err != nil {
-			c.log.Error("a part of a page cannot be made", "page", name, "error", err)
+		begun, changed := time.Now(), c.feed.wait() // before looking: what happens meanwhile counts
+		if !s.send(r.Context()) {
 			return
 		}
-		now := time.Now()
-		if len(b) == 0 && now.Sub(spoke) >= heartbeat {
-			b = []byte(":\n\n")
-		}
-		if len(b) > 0 {
-			spoke = now
-			out.SetWriteDeadline(now.Add(sendTime))
-			if _, err := w.Write(b); err != nil {
-				return
-			}
-			if out.Flush() != nil {
-				return
-			}
-		}
-		rest := time.NewTimer(pace)
 		select {
 		case <-r.Context().Done():
-			rest.Stop()
 			return
-		case <-rest.C:
+		case <-time.After(max(pace, 20*time.Since(begun))): // a twentieth of one core at most
 		}
 		select {
 		case <-r.Context().Done():
@@ -118,6 +98,45 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request, who *guest, name 
 		case <-ticker.C:
 		}
 	}
+}
+
+// A stream is one on its way.
+type stream struct {
+	c     *Console
+	w     http.ResponseWriter
+	out   *http.ResponseController
+	who   *guest
+	name  string
+	q     query
+	sent  map[string]string // the parts as the browser has them
+	logs  *tail             // as they were read last
+	spoke time.Time
+}
+
+// send sends what has changed, and reports whether the stream goes on.
+func (s *stream) send(ctx context.Context) bool {
+	m := s.c.model(ctx, s.who, s.name, s.q)
+	m.base().logs = s.logs
+	m.fill(false)
+	s.logs = m.base().logs
+	b, err := parts(pages[s.name].parts, m, s.sent)
+	if err != nil {
+		s.c.log.Error("a part of a page cannot be made", "page", s.name, "error", err)
+		return false
+	}
+	now := time.Now()
+	if len(b) == 0 {
+		if now.Sub(s.spoke) < heartbeat {
+			return true
+		}
+		b = []byte(":\n\n")
+	}
+	s.spoke = now
+	s.out.SetWriteDeadline(now.Add(sendTime))
+	if _, err := s.w.Write(b); err != nil {
+		return false
+	}
+	return s.out.Flush() == nil
 }
 
 // parts is one event for each part that is not as it was sent.

@@ -104,13 +104,13 @@ func TestLongLogsAreCut(t *testing.T) {
 }
 
 func TestUnreadableLogsAreTold(t *testing.T) {
-	if os.Getuid() == 0 { // root reads everything: a file in place of a folder has to do
-		t.Log("as root, only what is no folder cannot be read")
+	if os.PathSeparator != '/' {
+		t.Skip("here a file in place of a folder is no folder at all")
 	}
-	dir := t.TempDir()
+	dir := t.TempDir() // root reads everything: a file in place of a folder has to do
 	write(t, dir, "file", "", noon)
 	got := query{}.read([]string{filepath.Join(dir, "file")}, func(dir string) string { return "not " + dir }, time.UTC, nil)
-	if len(got.problems) != 1 || !strings.HasPrefix(got.problems[0], "not /") && os.PathSeparator == '/' {
+	if len(got.problems) != 1 || !strings.HasPrefix(got.problems[0], "not /") {
 		t.Error(got.problems)
 	}
 }

@@ -19,6 +19,7 @@ type kind struct {
 	title func(*words.Console) string
 	nav   bool     // in the list of pages
 	parts []string // what changes by itself: elements with these IDs, templates "part-ID"
+	moves bool     // also when nothing has happened: ages, graphs, logs
 	make  func(*frame) model
 }
 
@@ -33,8 +34,8 @@ func init() {
 	pages = map[string]*kind{
 		string(menu.StatusPage): {
 			title: func(t *words.Console) string { return t.StatusTitle }, nav: true,
-			parts: []string{"head", "session", "traffic", "gateways", "machine"},
-			make:  func(f *frame) model { return &statusPage{sessionPart: sessionPart{frame: f}} },
+			parts: []string{"head", "session", "traffic", "gateways", "machine"}, moves: true,
+			make: func(f *frame) model { return &statusPage{sessionPart: sessionPart{frame: f}} },
 		},
 		string(menu.ResourcesPage): {
 			title: func(t *words.Console) string { return t.ResourcesTitle }, nav: true,
@@ -43,8 +44,8 @@ func init() {
 		},
 		string(menu.DiagnosticsPage): {
 			title: func(t *words.Console) string { return t.DiagnosticsTitle }, nav: true,
-			parts: []string{"head", "export", "dns", "lately", "level", "log", "counters"},
-			make:  func(f *frame) model { return &diagnosticsPage{frame: f} },
+			parts: []string{"head", "export", "dns", "lately", "level", "log", "counters"}, moves: true,
+			make: func(f *frame) model { return &diagnosticsPage{frame: f} },
 		},
 		string(menu.SettingsPage): {
 			title: func(t *words.Console) string { return t.SettingsTitle }, nav: true,

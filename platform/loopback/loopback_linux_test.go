@@ -7,30 +7,6 @@ import (
 	"testing"
 )
 
-func TestOurOwnConnectionsAreOurs(t *testing.T) {
-	for network, address := range map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"} {
-		l, err := net.Listen(network, address)
-		if err != nil {
-			t.Logf("%s: %v", network, err)
-			continue
-		}
-		defer l.Close()
-		client, err := net.Dial(network, l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		server, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer server.Close()
-		if mine, err := Mine(server); !mine || err != nil {
-			t.Errorf("%s: %v, %v", network, mine, err)
-		}
-	}
-}
-
 const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 26 1 0 100 0 0 10 0
    1: 0100007F:1F90 0100007F:A1B2 01 00000000:00000000 00:00000000 00000000  1000        0 27 1 0 20 4 30 10 -1
