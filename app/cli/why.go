@@ -108,7 +108,7 @@ func whyText(r *why.Report, plain bool) string {
 		rows = append(rows, []string{marks[s.Result] + " " + s.Name, clean(detail)})
 	}
 	table(&b, "  ", rows)
-	fmt.Fprintf(&b, "\nCause: %s, found in %d ms.\n", r.Code, r.Millis)
+	fmt.Fprintf(&b, "\nCode: %s, found in %d ms.\n", r.Code, r.Millis)
 	if plain {
 		return ascii.Replace(b.String())
 	}

@@ -36,7 +36,7 @@ Tell your administrator.
   ? name      late
   x access    <- here
 
-Cause: site-offline, found in 7 ms.
+Code: site-offline, found in 7 ms.
 `
 	if got := strings.ReplaceAll(whyText(r, true), "\ufffd", "?"); got != want {
 		t.Errorf("%s\nwant %s", got, want)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"sync"
 	"time"
 
@@ -36,6 +37,25 @@ func (p *probe) askSystem(ctx context.Context) (l cause.Lookup) {
 		l.Outcome = cause.Failed
 	}
 	return l
+}
+
+// askPrograms resolves the name as the C library does, which most programs use:
+// it may know more sources than DNS, and caches. Where that cannot be found
+// out, the Outcome is NotAsked.
+func (p *probe) askPrograms(ctx context.Context) (l cause.Lookup) {
+	getent, err := exec.LookPath("getent")
+	if err != nil {
+		return l
+	}
+	ctx, cancel := context.WithDeadline(ctx, p.began.Add(contactTime))
+	defer cancel()
+	c := exec.CommandContext(ctx, getent, "ahosts", p.Target.Host)
+	c.WaitDelay = 100 * time.Millisecond
+	text, err := c.Output()
+	if err != nil { // it does not tell why
+		return l
+	}
+	return cause.ParseAhosts(string(text))
 }
 
 // askOurs asks the service's resolver itself, at the first of its addresses

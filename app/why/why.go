@@ -5,6 +5,7 @@
 package why
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -35,8 +36,8 @@ const (
 	whole       = 2750 * time.Millisecond
 )
 
-// somewhere is an address of nobody's, to see where packets usually leave.
-var somewhere = netip.MustParseAddr("192.0.2.1")
+// somewhere are addresses of nobody's, to see where packets usually leave.
+var somewhere = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
 // Ask looks at a target and tells why it cannot be reached, or that it can. The
 // error is cause.ErrTarget, or that ctx ended.
@@ -78,9 +79,10 @@ func (p *probe) judge() Report {
 
 func (p *probe) look(ctx context.Context) {
 	var g sync.WaitGroup
-	var system cause.Lookup
+	var system, programs cause.Lookup
 	if !p.Target.Addr.IsValid() {
 		g.Go(func() { system = p.askSystem(ctx) })
+		g.Go(func() { programs = p.askPrograms(ctx) })
 	}
 	p.contact(ctx)
 	if p.service != nil {
@@ -88,10 +90,13 @@ func (p *probe) look(ctx context.Context) {
 	}
 	p.before(ctx)
 	g.Wait()
-	p.Names.System = system
+	p.Names.System = cause.Prefer(programs, system)
 	p.aim(ctx)
-	p.Ways = ways(slices.Concat(p.Targets, p.sentinels()))
-	p.Default, _ = route.To(somewhere)
+	p.Ways = ways(slices.Concat(p.Targets, p.sentinels(), p.upstream()))
+	for _, w := range ways(somewhere) {
+		p.Default = cmp.Or(p.Default, w.Interface)
+	}
+	p.NoWayOut = p.Default == ""
 	p.try(ctx)
 	p.after(ctx)
 }
@@ -172,6 +177,15 @@ func (p *probe) sentinels() []netip.Addr {
 		return nil
 	}
 	return p.State.DNS.Sentinels
+}
+
+func (p *probe) upstream() (addrs []netip.Addr) {
+	if p.State != nil {
+		for _, u := range p.State.DNS.Upstream {
+			addrs = append(addrs, u.Addr())
+		}
+	}
+	return addrs
 }
 
 func ways(addrs []netip.Addr) (list []cause.Way) {

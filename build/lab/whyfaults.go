@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -241,6 +242,8 @@ func (w *wonder) nearFaults() []fault {
 		return func() error { return laptop.WriteFile(path, *from, 0o644) }
 	}
 	var routes []netlink.Route
+	var ways []netlink.Route
+	forget := func() error { return nil }
 	list := []fault{
 		{name: "the hosts file has the name", target: wiki, want: cause.HostsFile,
 			inject: keep("/etc/hosts", &hosts, func() []byte { return append(slices.Clone(hosts), wikiPlace.v4.Addr().String()+" "+wikiName+"\n"...) }),
@@ -255,17 +258,48 @@ func (w *wonder) nearFaults() []fault {
 			inject: func() error { return w.mute(func() ([]netip.Addr, error) { return w.both(wikiName) }) }, mend: func() error { return nat.Mute(laptop) }},
 		{name: "another VPN leads the tunnel's addresses elsewhere", target: wiki, want: cause.RouteElsewhere,
 			inject: w.otherVPN, mend: w.noOtherVPN},
+		{name: "the laptop has no way out", target: wiki, want: cause.NoNetwork,
+			inject: func() (err error) {
+				ways, err = deleteRoutes(laptop, unix.RT_TABLE_MAIN, func(r netlink.Route) bool { return r.Gw != nil })
+				return err
+			},
+			mend: func() error { return addRoutes(laptop, ways) }},
 		{name: "another program deletes the tunnel's routes", target: wiki, want: cause.RouteMissing,
-			inject: func() (err error) { routes, err = deleteRoutes(laptop); return err },
-			mend: func() error {
-				var errs []error
-				for _, r := range routes {
-					errs = append(errs, laptop.Links.RouteAdd(&r))
-				}
-				return errors.Join(errs...)
-			}},
+			inject: func() (err error) {
+				routes, err = deleteRoutes(laptop, 0x2021fd00, func(netlink.Route) bool { return true })
+				return err
+			},
+			mend: func() error { return addRoutes(laptop, routes) }},
 	}
-	return list
+	if _, err := findProgram("getent"); err != nil {
+		w.note("getent is not installed: what caches tell programs is not tried")
+		return list
+	}
+	return append(list, fault{name: "a cache of the laptop has an old answer", target: wiki, want: cause.DNSStale,
+		inject: func() (err error) { forget, err = w.cache(); return err }, mend: func() error { return forget() }})
+}
+
+// cache starts a cache of names on the laptop that programs ask first, and that
+// knows the wiki's own address. The result ends it.
+func (w *wonder) cache() (end func() error, err error) {
+	var l net.Listener
+	if err := w.net.laptop.Do(func() (err error) {
+		if err := os.MkdirAll(filepath.Dir(serve.NSCDSocket), 0o755); err != nil {
+			return err
+		}
+		l, err = net.Listen("unix", serve.NSCDSocket)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // it lies where only the laptop's thread sees it
+	ctx, cancel := context.WithCancel(w.ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- serve.NSCD(ctx, l, wikiName, wikiPlace.v4.Addr()) }() // end waits for it
+	return func() error {
+		cancel()
+		return errors.Join(<-ended, w.net.laptop.Do(func() error { return os.Remove(serve.NSCDSocket) }))
+	}, nil
 }
 
 func (w *wonder) mute(addrs func() ([]netip.Addr, error)) error {
@@ -362,25 +396,35 @@ func (w *wonder) noOtherVPN() error {
 	return links.LinkDel(device)
 }
 
-// deleteRoutes deletes what leads into the tunnel, and returns it.
-func deleteRoutes(h *host.Host) (all []netlink.Route, err error) {
-	const table = 0x2021fd00
+// deleteRoutes deletes some of the routes of a table, and returns them.
+func deleteRoutes(h *host.Host, table int, which func(netlink.Route) bool) (all []netlink.Route, err error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		list, err := h.Links.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range list {
+			if !which(r) {
+				continue
+			}
 			if err := h.Links.RouteDel(&r); err != nil {
 				return nil, err
 			}
+			all = append(all, r)
 		}
-		all = append(all, list...)
 	}
 	if len(all) == 0 {
-		err = errors.New("there are no routes of the tunnel")
+		err = fmt.Errorf("table %#x has no such routes", table)
 	}
 	return all, err
+}
+
+func addRoutes(h *host.Host, list []netlink.Route) error {
+	var errs []error
+	for _, r := range list {
+		errs = append(errs, h.Links.RouteAdd(&r))
+	}
+	return errors.Join(errs...)
 }
 
 // gatewayFaults are about the connection to the gateway.

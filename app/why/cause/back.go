@@ -356,7 +356,7 @@ func answer(f *Facts) finding {
 		if f.Target.Port == 0 {
 			found.cause = fmt.Sprintf("%s answers at port %d, through the tunnel.", target, f.openPort())
 		}
-		found.next = "If a program fails all the same, restart it, and look at what it says itself."
+		found.next = "If a program fails all the same, restart it. Browsers may have to be told not to use a DNS server of their own."
 		return found
 	case f.opened():
 		found.code, found.cause = ReachableOutside, target+" answers. It is not one of your resources, so that it is reached past the tunnel."

@@ -7,6 +7,7 @@
 //
 //	link      what it needs                                       codes
 //	service   the tunnel service runs and lets us in              service-…
+//	network   this machine is in one, with a way out              no-network
 //	session   somebody is signed in, the tunnel stands            signed-out, token-rejected, portal-…, tunnel-failed, session-changing, interface-down
 //	name      programs are told the address that leads to us      dns-…, hosts-file, name-…
 //	resource  a resource has the host and lets the port pass      filter-…, tcp-…, internet-off, address-…, outside-…
@@ -25,7 +26,9 @@
 package cause
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -66,6 +69,7 @@ const (
 // Links of the chain, the names of Steps.
 const (
 	ServiceLink  = "service"
+	NetworkLink  = "network"
 	SessionLink  = "session"
 	NameLink     = "name"
 	ResourceLink = "resource"
@@ -92,7 +96,7 @@ type finding struct {
 }
 
 var chain = []link{
-	{ServiceLink, service}, {SessionLink, session}, {NameLink, name}, {ResourceLink, resource}, {RouteLink, route},
+	{ServiceLink, service}, {NetworkLink, network}, {SessionLink, session}, {NameLink, name}, {ResourceLink, resource}, {RouteLink, route},
 	{AccessLink, access}, {GatewayLink, gateway}, {ResolveLink, resolve}, {AnswerLink, answer},
 }
 
@@ -138,7 +142,11 @@ func attempted(f *Facts) Result {
 // attempts lists how the attempts ended.
 func attempts(f *Facts) string {
 	var said []string
-	for _, a := range f.Attempts {
+	list := slices.Clone(f.Attempts)
+	slices.SortFunc(list, func(a, b Attempt) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.To.Compare(b.To))
+	})
+	for _, a := range list {
 		text := map[Outcome]string{
 			Opened: "answered", Refused: "refused", Reset: "cut off", Forbidden: "denied", Unreachable: "no way there", Silent: "no answer", Strange: "failed",
 		}[a.Outcome]
@@ -148,6 +156,14 @@ func attempts(f *Facts) string {
 		said = append(said, fmt.Sprintf("%v %s after %s", a.To, text, brief(a.Took)))
 	}
 	return strings.Join(said, "; ")
+}
+
+// rank puts what was reached first.
+func rank(a Attempt) int {
+	if a.Outcome == Opened {
+		return 0
+	}
+	return 1
 }
 
 // brief is a duration for people.

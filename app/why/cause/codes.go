@@ -15,6 +15,8 @@ const (
 	ServiceVersion    Code = "service-version"
 	ServiceBroken     Code = "service-broken"
 
+	NoNetwork Code = "no-network"
+
 	SignedOut          Code = "signed-out"
 	TokenRejected      Code = "token-rejected"
 	PortalUnknown      Code = "portal-unknown"
@@ -93,6 +95,8 @@ var Meanings = []Meaning{
 	{ServiceUntrusted, ServiceLink, "A program of another user answers in the tunnel service's place."},
 	{ServiceVersion, ServiceLink, "Program and tunnel service are of versions that do not fit."},
 	{ServiceBroken, ServiceLink, "The tunnel service is stopping, is too busy or broke off."},
+
+	{NoNetwork, NetworkLink, "This machine has no way out: it is in no network, or in one without a router."},
 
 	{SignedOut, SessionLink, "Nobody is signed in."},
 	{TokenRejected, SessionLink, "The portal ended the sign-in: it expired or was revoked."},

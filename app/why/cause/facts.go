@@ -25,10 +25,13 @@ type Facts struct {
 	// Targets are the addresses that were tried: the target's own, or what its
 	// name leads to; if resources have some of those, only them.
 	Targets []netip.Addr
-	// Ways are by which interfaces programs' packets to the addresses leave.
+	// Ways are by which interfaces programs' packets leave: to Targets, to the
+	// service's resolvers, and to those that it asks itself.
 	Ways []Way
 	// Default is the interface of packets that are nobody's in particular.
 	Default string
+	// NoWayOut tells that there is no such interface, of no family.
+	NoWayOut bool
 	// Down tells that the tunnel interface is there and was switched off.
 	Down bool
 

@@ -35,6 +35,29 @@ func service(f *Facts) finding {
 	return finding{detail: "version " + f.State.Version + " answers"}
 }
 
+// network wants a way out of this machine. There are networks without one where
+// all that is needed is near: then resolvers are, too. That the portal is away
+// is noticed late.
+func network(f *Facts) finding {
+	if f.State == nil || !f.NoWayOut || f.opened() {
+		return finding{}
+	}
+	resolvers := 0
+	for _, u := range f.State.DNS.Upstream {
+		if u.Addr().IsLoopback() {
+			continue
+		}
+		resolvers++
+		if slices.ContainsFunc(f.Ways, func(w Way) bool { return w.Addr == u.Addr() && w.Interface != "" }) {
+			return finding{}
+		}
+	}
+	if resolvers == 0 && f.State.Session.PortalUp {
+		return finding{}
+	}
+	return broken(NoNetwork, "This machine has no way out: it is in no network, or in one without a router.", "Connect it to a network. Stile connects by itself then.")
+}
+
 func session(f *Facts) finding {
 	if f.State == nil {
 		return finding{}

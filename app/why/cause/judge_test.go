@@ -141,6 +141,7 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.State.Session.Problem = ipc.Problemf(ipc.PortalUnreachable, "Away.")
 		}},
 		{Reachable, "one family is enough", func(f *Facts) { f.end(Opened, Unreachable) }},
+		{Reachable, "there is no way out, and none is needed", func(f *Facts) { f.NoWayOut, f.Default = true, "" }},
 		{ReachableOutside, "no resource has it", func(f *Facts) { f.uncovered("www.example.net", Found, Opened) }},
 		{ReachableOutside, "the tunnel does not matter then", func(f *Facts) {
 			f.contact(NotRunning)
@@ -158,6 +159,19 @@ func TestEachCauseHasFacts(t *testing.T) {
 		{ServiceUntrusted, "", func(f *Facts) { f.contact(Stranger) }},
 		{ServiceVersion, "", func(f *Facts) { f.contact(OtherVersion) }},
 		{ServiceBroken, "", func(f *Facts) { f.contact(Broken) }},
+		{NoNetwork, "", func(f *Facts) {
+			f.phase(ipc.Connecting, ipc.PortalUnreachable)
+			f.NoWayOut, f.Default = true, ""
+		}},
+		{NoNetwork, "while connected", func(f *Facts) {
+			f.silence().Heard = noon.Add(-10 * time.Second)
+			f.NoWayOut, f.Default = true, ""
+		}},
+		{ServerSilent, "the portal is in the same network, and all else, too", func(f *Facts) {
+			f.silence()
+			f.NoWayOut, f.Default = true, ""
+			f.Ways = append(f.Ways, Way{addr("192.0.2.53"), "eth0"})
+		}},
 		{SignedOut, "", func(f *Facts) { f.phase(ipc.SignedOut, "") }},
 		{TokenRejected, "", func(f *Facts) { f.phase(ipc.SignedOut, ipc.TokenRejected) }},
 		{PortalUnknown, "", func(f *Facts) { f.phase(ipc.SignedOut, ipc.PortalUnknown) }},

@@ -117,6 +117,34 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+func TestWhatProgramsAreTold(t *testing.T) {
+	l := ParseAhosts("10.9.0.10       STREAM wiki.corp.example\n10.9.0.10       DGRAM\n10.9.0.10       RAW\nfe80::1%eth0 STREAM\n\nnonsense\n")
+	if fmt.Sprint(l) != "{found [10.9.0.10 fe80::1]}" {
+		t.Error(l)
+	}
+	if l := ParseAhosts(""); l.Outcome != NotAsked {
+		t.Error(l)
+	}
+	dns := Lookup{Found, addrs("10.9.0.10", "fd00::1")}
+	for _, row := range []struct{ programs, dns, want Lookup }{
+		{Lookup{}, dns, dns}, {Lookup{Found, addrs("10.9.0.10")}, dns, dns}, {Lookup{Found, addrs("10.0.0.1")}, dns, Lookup{Found, addrs("10.0.0.1")}},
+		{Lookup{Found, addrs("10.0.0.1")}, Lookup{Outcome: NoName}, Lookup{Found, addrs("10.0.0.1")}}, {Lookup{}, Lookup{Outcome: NoAnswer}, Lookup{Outcome: NoAnswer}},
+	} {
+		if got := Prefer(row.programs, row.dns); fmt.Sprint(got) != fmt.Sprint(row.want) {
+			t.Errorf("%v and %v: %v, want %v", row.programs, row.dns, got, row.want)
+		}
+	}
+}
+
+func FuzzParseAhosts(f *testing.F) {
+	f.Add("10.9.0.10       STREAM wiki\n10.9.0.10       DGRAM\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if l := ParseAhosts(text); (l.Outcome == Found) != (len(l.Addrs) > 0) {
+			t.Errorf("%v", l)
+		}
+	})
+}
+
 func FuzzParseReply(f *testing.F) {
 	q, _ := Question(7, "wiki.corp.example", true)
 	q[2] |= 0x80

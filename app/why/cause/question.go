@@ -3,6 +3,7 @@ package cause
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -51,6 +52,33 @@ func ParseReply(id uint16, reply []byte) (Lookup, bool) {
 		l.Outcome = Found
 	}
 	return l, true
+}
+
+// ParseAhosts reads what "getent ahosts" prints: an address at the begin of each
+// line, each address several times.
+func ParseAhosts(text string) (l Lookup) {
+	for line := range strings.Lines(text) {
+		first, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if a, err := netip.ParseAddr(first); err == nil {
+			if a = a.Unmap().WithZone(""); !slices.Contains(l.Addrs, a) {
+				l.Addrs = append(l.Addrs, a)
+			}
+		}
+	}
+	if len(l.Addrs) > 0 {
+		l.Outcome = Found
+	}
+	return l
+}
+
+// Prefer is what programs are told, if that was found out and is not just a
+// part of what DNS says.
+func Prefer(programs, dns Lookup) Lookup {
+	other := slices.ContainsFunc(programs.Addrs, func(a netip.Addr) bool { return !slices.Contains(dns.Addrs, a) })
+	if programs.Outcome == Found && other {
+		return programs
+	}
+	return dns
 }
 
 // Join is what two lookups of one name say together, for one family each. What
