@@ -20,6 +20,7 @@ import (
 	"stile/app/tray"
 	"stile/app/words"
 	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
 )
 
 // ErrRestart means that the user wants the program started anew, in the version
@@ -37,13 +38,6 @@ type Desktop interface {
 type Pages interface {
 	Serve(ctx context.Context) error
 	URL(p menu.Page) string
-}
-
-// A Link is a connection to the service: package link.
-type Link interface {
-	Next(ctx context.Context) (*ipc.State, error)
-	Do(ctx context.Context, c ipc.Command) error
-	Close() error
 }
 
 // A SignIn is one sign-in with the user's browser: package callback.
@@ -64,7 +58,11 @@ type Logs interface {
 
 // A Config is what the agent is made of.
 type Config struct {
-	Dial  func(ctx context.Context) (Link, error)
+	// Follow stays connected with the service until ctx ends, and Ask has it act
+	// on a command: link.Follow and link.Do.
+	Follow func(ctx context.Context, tell func(link.News))
+	Ask    func(ctx context.Context, c ipc.Command) error
+
 	Begin func(o signin.Options) (SignIn, error)
 	Open  func(ctx context.Context, address string) error // in the user's browser
 	Copy  func(ctx context.Context, text string) error    // to the clipboard
@@ -78,7 +76,6 @@ type Config struct {
 	Register func() error
 
 	Socket   string // of the service, for what asks it on its own
-	User     string // of this machine, as the service names them
 	Language string // as the environment wishes
 	// AtLogin tells that nobody started the program by hand.
 	AtLogin bool
@@ -122,7 +119,7 @@ func New(c Config) *Agent {
 	if err != nil {
 		c.Log.Warn("the settings are the standard ones", "error", err)
 	}
-	a.view = menu.View{Service: menu.Looking, User: c.User}
+	a.view = menu.View{Service: menu.Looking}
 	a.settle()
 	return a
 }

@@ -45,16 +45,12 @@ func TestWhatIsConnectedAlreadyIsNoNews(t *testing.T) {
 // A service that is restarted or upgraded: no word, and right again at once.
 func TestAServiceThatComesBackSoonIsFollowed(t *testing.T) {
 	run(t, func(w *world, _ *Config) { signedIn(&w.state) }, func(w *world) {
-		for _, why := range []error{errGone, ipc.Problemf(ipc.Stopping, "x")} {
-			w.fail(why)
+		for _, why := range []error{link.ErrGone, ipc.Problemf(ipc.Stopping, "x")} {
+			w.fail(link.Lost, why)
 			w.looks(menu.Busy, "lost")
-			w.wait(1500 * time.Millisecond)
+			w.wait(lostPatience - time.Second)
 			w.looks(menu.Busy, "lost")
-			w.mu.Lock()
-			w.state.Session.Phase = ipc.Connecting
-			w.mu.Unlock()
-			w.fail(nil)
-			w.wait(1100 * time.Millisecond)
+			w.set(func(s *ipc.State) { s.Session.Phase = ipc.Connecting })
 			w.looks(menu.Busy, "connecting")
 			w.set(signedIn)
 			w.looks(menu.In)
@@ -65,21 +61,18 @@ func TestAServiceThatComesBackSoonIsFollowed(t *testing.T) {
 
 func TestAServiceThatStaysAwayIsToldOf(t *testing.T) {
 	run(t, func(w *world, _ *Config) { signedIn(&w.state) }, func(w *world) {
-		w.fail(errGone)
-		w.mu.Lock()
-		w.err = errNobody
-		w.mu.Unlock()
+		w.fail(link.Lost, ipcsock.ErrNobody)
 		w.wait(lostPatience + time.Second)
 		w.wants("notes", w.titles(), []string{words.English.ServiceLostTitle})
 		w.looks(menu.Busy, "lost")
-		w.wait(lostTime)
+		w.fail(link.Missing, ipcsock.ErrNobody)
 		w.looks(menu.Trouble, "missing")
 		if v := w.View(); !strings.Contains(v.Reason, startService) {
 			t.Error(v.Reason)
 		}
+		w.wait(time.Hour)
 		w.wants("notes", w.titles(), nil)
-		w.fail(nil)
-		w.wait(1100 * time.Millisecond)
+		w.set(func(*ipc.State) {})
 		w.looks(menu.In)
 		w.wants("notes", w.titles(), []string{words.English.ConnectedTitle})
 	})
@@ -87,61 +80,49 @@ func TestAServiceThatStaysAwayIsToldOf(t *testing.T) {
 
 func TestWhyTheServiceCannotBeAsked(t *testing.T) {
 	for _, row := range []struct {
-		err    error
-		shape  menu.Shape
+		news   link.News
 		key    string
 		note   string
 		reason string
 	}{
-		{errNobody, menu.Trouble, "missing", words.English.ServiceMissing, startService},
-		{ipcsock.ErrDenied, menu.Trouble, "denied", words.English.ServiceDenied, "administrator"},
-		{ipc.Problemf(ipc.NotAllowed, "Join the group."), menu.Trouble, "denied", words.English.ServiceDenied, "Join the group."},
-		{ipc.Problemf(ipc.HeldByOther, "Bob is."), menu.Trouble, "denied", words.English.ServiceDenied, "Bob is."},
-		{link.ErrStranger, menu.Trouble, "denied", words.English.ServiceDenied, "not trusted"},
-		{link.ErrSilent, menu.Trouble, "silent", words.English.ServiceSilent, restartService},
-		{ipc.Problemf(ipc.WrongVersion, "Versions differ."), menu.Trouble, "outdated", words.English.AppOutdated, "Versions differ."},
-		{errors.New("else"), menu.Trouble, "missing", words.English.ServiceMissing, "else"},
+		{link.News{Presence: link.Missing, Err: ipcsock.ErrNobody}, "missing", words.English.ServiceMissing, startService},
+		{link.News{Presence: link.Denied, Err: ipcsock.ErrDenied}, "denied", words.English.ServiceDenied, "administrator"},
+		{link.News{Presence: link.Denied, Err: ipc.Problemf(ipc.NotAllowed, "Join the group.")}, "denied", words.English.ServiceDenied, "Join the group."},
+		{link.News{Presence: link.Denied, Err: link.ErrStranger}, "denied", words.English.ServiceDenied, "not trusted"},
+		{link.News{Presence: link.Missing, Err: link.ErrSilent}, "silent", words.English.ServiceSilent, restartService},
+		{link.News{Presence: link.Outdated, Err: ipc.Problemf(ipc.WrongVersion, "Versions differ.")}, "outdated", words.English.AppOutdated, "Versions differ."},
+		{link.News{Presence: link.Missing, Err: errors.New("else")}, "missing", words.English.ServiceMissing, "else"},
 	} {
-		t.Run(row.key+"/"+row.err.Error(), func(t *testing.T) {
-			run(t, func(w *world, _ *Config) { w.err = row.err }, func(w *world) {
+		t.Run(row.key+"/"+row.news.Err.Error(), func(t *testing.T) {
+			run(t, func(w *world, _ *Config) { w.first = row.news }, func(w *world) {
 				w.wait(10 * time.Second)
-				w.looks(row.shape, row.key)
+				w.looks(menu.Trouble, row.key)
 				if got := w.View().Reason; !strings.Contains(got, row.reason) {
 					t.Errorf("the reason is %q", got)
 				}
 				w.wants("notes", w.titles(), []string{row.note})
 				w.wait(time.Minute)
 				w.wants("notes", w.titles(), nil)
-				w.fail(nil)
-				w.wait(longPause)
+				w.set(func(*ipc.State) {})
 				w.looks(menu.Out, "sign-in")
+				if got := w.View().Reason; got != "" {
+					t.Errorf("the reason is still %q", got)
+				}
 			})
 		})
 	}
 }
 
-func TestAServiceThatIsAboutToStartIsWaitedFor(t *testing.T) {
-	run(t, func(w *world, _ *Config) { w.err = errNobody }, func(w *world) {
-		w.looks(menu.Busy, "looking")
-		w.wait(firstTime / 2)
-		w.looks(menu.Busy, "looking")
-		w.fail(nil)
-		w.wait(2 * firstPause)
-		w.looks(menu.Out, "sign-in")
-		w.wants("notes", w.titles(), nil)
-	})
-}
-
 func TestAnAppThatWaitsIsIdle(t *testing.T) {
 	run(t, nil, func(w *world) {
 		w.mu.Lock()
-		before, dials := w.shows, w.dials
+		before := w.shows
 		w.mu.Unlock()
 		w.wait(time.Hour)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.shows > before+2 || w.dials != dials {
-			t.Errorf("drawn %d times, and dialled %d times, in an hour without news", w.shows-before, w.dials-dials)
+		if w.shows > before+2 {
+			t.Errorf("drawn %d times in an hour without news", w.shows-before)
 		}
 	})
 }
@@ -297,7 +278,7 @@ func TestWhereToSignIn(t *testing.T) {
 			t.Error("signed in beside an administrator")
 		}
 	})
-	run(t, func(w *world, _ *Config) { w.err = errNobody }, func(w *world) {
+	run(t, func(w *world, _ *Config) { w.first = link.News{Presence: link.Missing, Err: ipcsock.ErrNobody} }, func(w *world) {
 		if err := w.Do(w.t.Context(), menu.SignIn{}); err != errNoService {
 			t.Error(err)
 		}
@@ -354,7 +335,9 @@ func TestQuittingWaitsForNothing(t *testing.T) {
 }
 
 func TestARestart(t *testing.T) {
-	run(t, func(w *world, _ *Config) { w.err = ipc.Problemf(ipc.WrongVersion, "x") }, func(w *world) {
+	run(t, func(w *world, _ *Config) {
+		w.first = link.News{Presence: link.Outdated, Err: ipc.Problemf(ipc.WrongVersion, "x")}
+	}, func(w *world) {
 		w.click("restart")
 		if err := <-w.ended; !errors.Is(err, ErrRestart) {
 			t.Error(err)

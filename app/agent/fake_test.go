@@ -16,7 +16,6 @@ import (
 	"stile/app/prefs"
 	"stile/app/signin"
 	"stile/app/tray"
-	"stile/platform/ipcsock"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
 )
@@ -27,12 +26,11 @@ type world struct {
 	t *testing.T
 
 	mu       sync.Mutex // guards the rest
-	err      error      // why the service cannot be reached; nil: it can
+	first    link.News  // how it goes with the service at the start; zero: it is there
+	tell     func(link.News)
 	state    ipc.State
-	links    map[*fakeLink]bool
 	commands []ipc.Command
 	refuse   error // what commands come to
-	dials    int
 
 	shown   menu.Menu
 	shows   int
@@ -51,10 +49,10 @@ type world struct {
 // run starts an agent and calls with, in a bubble.
 func run(t *testing.T, prepare func(w *world, c *Config), with func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, links: map[*fakeLink]bool{}, hosted: true, ended: make(chan error, 1)}
+		w := &world{t: t, hosted: true, ended: make(chan error, 1)}
 		w.state = ipc.State{Version: "1", Session: ipc.Session{Phase: ipc.SignedOut, Portal: "wss://portal.example.com"}}
 		c := Config{
-			Dial: w.dial, Begin: w.begin,
+			Follow: w.follow, Ask: w.ask, Begin: w.begin,
 			Open: func(_ context.Context, address string) error {
 				w.mu.Lock()
 				defer w.mu.Unlock()
@@ -69,7 +67,7 @@ func run(t *testing.T, prepare func(w *world, c *Config), with func(w *world)) {
 			},
 			Autostart: func(on, _ bool) error { w.call("autostart", on); return nil },
 			Register:  func() error { w.call("register", true); return nil },
-			Prefs:     filepath.Join(t.TempDir(), "settings.json"), User: "ada", AtLogin: true, Log: slog.New(slog.DiscardHandler),
+			Prefs:     filepath.Join(t.TempDir(), "settings.json"), AtLogin: true, Log: slog.New(slog.DiscardHandler),
 		}
 		p := prefs.Defaults()
 		p.RanBefore = true
@@ -106,87 +104,52 @@ func (w *world) wait(d time.Duration) {
 func (w *world) set(change func(s *ipc.State)) {
 	w.mu.Lock()
 	change(&w.state)
-	for l := range w.links {
-		l.offer(w.state)
-	}
 	w.mu.Unlock()
+	w.fail(link.Present, nil)
+}
+
+// fail tells how it goes with the service.
+func (w *world) fail(p link.Presence, err error) {
+	w.mu.Lock()
+	n := link.News{Presence: p, Err: err}
+	if p == link.Present {
+		s := w.state
+		n.State = &s
+	}
+	tell := w.tell
+	w.mu.Unlock()
+	tell(n)
 	synctest.Wait()
 }
 
-// fail makes the service unreachable, or reachable again with nil; connections
-// end with err.
-func (w *world) fail(err error) {
+func (w *world) follow(ctx context.Context, tell func(link.News)) {
 	w.mu.Lock()
-	w.err = err
-	for l := range w.links {
-		l.broken <- err
-		delete(w.links, l)
-	}
+	w.tell = tell
+	first := w.first
+	s := w.state
 	w.mu.Unlock()
-	synctest.Wait()
+	tell(link.News{})
+	if first.Presence == link.Looking {
+		first = link.News{Presence: link.Present, State: &s}
+	}
+	tell(first)
+	<-ctx.Done()
 }
 
-func (w *world) dial(context.Context) (Link, error) {
+func (w *world) ask(ctx context.Context, c ipc.Command) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.dials++
-	if w.err != nil {
-		return nil, w.err
-	}
-	l := &fakeLink{w, make(chan ipc.State, 1), make(chan error, 1)}
-	w.links[l] = true
-	l.offer(w.state)
-	return l, nil
-}
-
-type fakeLink struct {
-	w      *world
-	states chan ipc.State
-	broken chan error
-}
-
-// offer replaces the state that was not read.
-func (l *fakeLink) offer(s ipc.State) {
-	select {
-	case <-l.states:
-	default:
-	}
-	l.states <- s
-}
-
-func (l *fakeLink) Next(ctx context.Context) (*ipc.State, error) {
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case err := <-l.broken:
-		return nil, err
-	case s := <-l.states:
-		return &s, nil
-	}
-}
-
-func (l *fakeLink) Do(ctx context.Context, c ipc.Command) error {
-	l.w.mu.Lock()
-	defer l.w.mu.Unlock()
-	l.w.commands = append(l.w.commands, c)
-	if errors.Is(l.w.refuse, errStuck) {
-		l.w.mu.Unlock()
+	w.commands = append(w.commands, c)
+	refuse := w.refuse
+	w.mu.Unlock()
+	if errors.Is(refuse, errStuck) {
 		<-ctx.Done()
-		l.w.mu.Lock()
 		return context.Cause(ctx)
 	}
-	return l.w.refuse
+	return refuse
 }
 
 // errStuck is a service that takes a command and never answers.
 var errStuck = errors.New("stuck")
-
-func (l *fakeLink) Close() error {
-	l.w.mu.Lock()
-	defer l.w.mu.Unlock()
-	delete(l.w.links, l)
-	return nil
-}
 
 type fakeDesktop struct{ w *world }
 
@@ -340,8 +303,3 @@ func (w *world) wants(what string, got, want []string) {
 func signedIn(s *ipc.State) {
 	s.Session = ipc.Session{Phase: ipc.Connected, PortalUp: true, Token: ipc.TokenFromSignIn, Actor: "Ada", Holder: "ada", Portal: "wss://portal.example.com"}
 }
-
-var (
-	errNobody = ipcsock.ErrNobody
-	errGone   = link.ErrGone
-)

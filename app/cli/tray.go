@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/user"
 	"sync"
 	"time"
 
@@ -66,12 +65,10 @@ func (p *program) desk(ctx context.Context, c trayCommand, first *instance.Insta
 		return err
 	}
 	a := agent.New(agent.Config{
-		Dial: func(ctx context.Context) (agent.Link, error) {
-			l, err := link.Dial(ctx, p.socket)
-			if err != nil {
-				return nil, err
-			}
-			return l, nil
+		Follow: func(ctx context.Context, tell func(link.News)) { link.Follow(ctx, p.socket, tell) },
+		Ask: func(ctx context.Context, c ipc.Command) error {
+			_, err := link.Do(ctx, p.socket, c)
+			return err
 		},
 		Begin: func(o signin.Options) (agent.SignIn, error) {
 			s, err := callback.Begin(o)
@@ -81,7 +78,7 @@ func (p *program) desk(ctx context.Context, c trayCommand, first *instance.Insta
 			return s, nil
 		},
 		Open: p.open, Copy: desktop.Copy, Register: p.registerScheme, Autostart: autostart,
-		Prefs: file, Socket: p.socket, User: me(), Language: desktop.Language(), AtLogin: c.AtLogin,
+		Prefs: file, Socket: p.socket, Language: desktop.Language(), AtLogin: c.AtLogin,
 		Logs: log, Log: log.Logger(),
 	})
 	icon, err := place(tray.Config{Click: a.Clicked, Activate: a.Activated, Hosted: a.Hosted})
@@ -173,13 +170,4 @@ func autostart(on, chosen bool) error {
 		}
 	}
 	return desktop.StartAtLogin(on, command...)
-}
-
-// me is the user, as the service names them; "" if that is not known.
-func me() string {
-	u, err := user.Current()
-	if err != nil {
-		return ""
-	}
-	return u.Username
 }

@@ -327,11 +327,9 @@ var goldens = []struct {
 		d.view = signedOut()
 		d.view.State.Session.Token = ipc.TokenFromSignIn
 	}},
-	{"status-held", "status", func(_ *Console, d *desk) { d.view.User = "charles" }},
-	{"status-held-signed-out", "status", func(_ *Console, d *desk) {
-		d.view = signedOut()
-		d.view.User = "charles"
-		d.view.State.Session.Token, d.view.State.Session.Holder = ipc.TokenFromSignIn, "ada"
+	{"status-held", "status", func(_ *Console, d *desk) {
+		others := d.view.State.ForOthers()
+		d.view.State = &others
 	}},
 	{"status-ending", "status", phase(ipc.Ending, nil)},
 	{"status-quitting", "status", func(_ *Console, d *desk) { d.view.Quitting = true }},

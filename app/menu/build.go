@@ -100,7 +100,12 @@ func (b *builder) noService() Shape {
 
 func (b *builder) signedOut(s *ipc.Session) Shape {
 	shape := Out
-	if s.Problem != nil {
+	switch {
+	case s.Problem == nil:
+	case s.Problem.Code == ipc.HeldByOther: // only they and administrators can change that
+		b.text("holder", b.w.HeldBy(s.Holder))
+		return Out
+	default:
 		b.text("problem", b.problem(s.Problem))
 		shape = Trouble
 	}
@@ -109,8 +114,6 @@ func (b *builder) signedOut(s *ipc.Session) Shape {
 		return Busy
 	case s.Problem != nil && s.Problem.Code == ipc.PortalUnknown:
 		b.action("details", b.w.MoreDetails, Show{DiagnosticsPage})
-	case b.heldByOther(s):
-		b.text("holder", b.w.HeldBy(s.Holder))
 	case s.Token != "" && s.Problem == nil: // the service was told to wait for a word
 		b.action("connect", b.w.Connect, Connect{})
 		if !s.Token.Managed() {
@@ -120,12 +123,6 @@ func (b *builder) signedOut(s *ipc.Session) Shape {
 		b.action("sign-in", b.w.SignIn, SignIn{})
 	}
 	return shape
-}
-
-// heldByOther reports whether another user of this machine is signed in: only
-// they and administrators can change that.
-func (b *builder) heldByOther(s *ipc.Session) bool {
-	return s.Token != "" && s.Holder != "" && b.User != "" && s.Holder != b.User
 }
 
 func (b *builder) connecting(s *ipc.Session) Shape {
@@ -139,10 +136,7 @@ func (b *builder) connecting(s *ipc.Session) Shape {
 	default:
 		b.text("connecting", b.w.Connecting)
 	}
-	switch {
-	case b.heldByOther(s):
-		b.text("holder", b.w.HeldBy(s.Holder))
-	case !s.Token.Managed():
+	if !s.Token.Managed() {
 		b.action("cancel-connect", b.w.CancelSignIn, SignOut{})
 	}
 	if s.Problem != nil && s.Problem.Code != ipc.PortalUnreachable {
@@ -189,10 +183,7 @@ func (b *builder) connected(s *ipc.Session) Shape {
 		b.text("portal-lost", b.w.PortalLost)
 		b.action("retry", b.w.RetryNow, Retry{})
 	}
-	switch {
-	case b.heldByOther(s):
-		b.text("holder", b.w.HeldBy(s.Holder))
-	case !s.Token.Managed():
+	if !s.Token.Managed() {
 		b.action("sign-out", b.w.SignOut, SignOut{})
 	}
 	b.separator("before-resources")

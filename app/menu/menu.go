@@ -21,7 +21,6 @@ type View struct {
 	// Reason is why the service cannot be asked and what to do, in sentences; ""
 	// while it can, or while that is not known.
 	Reason string
-	User   string // the user of this machine who looks; "": unknown
 
 	Browser  bool // a sign-in waits for the user's browser
 	Quitting bool

@@ -41,8 +41,10 @@ var golden = []struct {
 	{"connect", present(but(signedOut(nil), func(s *ipc.State) { s.Session.Token = ipc.TokenFromSignIn }))},
 	{"portal-changed", present(signedOut(&ipc.Problem{Code: ipc.PortalChanged, Text: "…"}))},
 	{"service-silent", View{Service: Silent}},
-	{"held-connecting", held(phase(ipc.Connecting, nil))},
-	{"held-connected", held(connected())},
+	{"held-by-other", present(but(connected(), func(s *ipc.State) {
+		s.Session.Holder = "ada"
+		*s = s.ForOthers()
+	}))},
 	{"connected", present(connected())},
 	{"connected-favorites", with(present(connected()), func(v *View) { v.Favorites = []id.Resource{resourceID(2), resourceID(99)} })},
 	{"connected-all-favorites", with(present(connected()), func(v *View) {
@@ -273,14 +275,6 @@ func resourceID(n uint16) (r id.Resource) {
 	return r
 }
 
-// held is what a user sees of another's session.
-func held(s *ipc.State) View {
-	s.Session.Holder, s.Session.Token = "ada", ipc.TokenFromSignIn
-	v := present(s)
-	v.User = "bob"
-	return v
-}
-
 func but(s *ipc.State, change func(s *ipc.State)) *ipc.State {
 	change(s)
 	return s
@@ -298,7 +292,7 @@ func anyView(rng *rand.Rand) View {
 		Token: ipc.TokenSource(pick("", "sign-in", "file", "environment")), Holder: text(),
 	}}
 	if rng.IntN(3) == 0 {
-		s.Session.Problem = &ipc.Problem{Code: ipc.Code(pick("token-rejected", "portal-unreachable", "of-tomorrow")), Text: "Something is wrong."}
+		s.Session.Problem = &ipc.Problem{Code: ipc.Code(pick("token-rejected", "portal-unreachable", "held-by-other", "of-tomorrow")), Text: "Something is wrong."}
 	}
 	for i := range rng.IntN([]int{3, 40, 600}[rng.IntN(3)]) {
 		r := ipc.Resource{ID: resourceID(uint16(i + 1)), Type: pick("dns", "cidr", "internet", "static_device_pool"), Name: text(), Address: "x" + text(), Description: text(), State: ipc.ResourceState(pick("unknown", "online", "offline", ""))}
@@ -310,7 +304,7 @@ func anyView(rng *rand.Rand) View {
 		}
 		s.Resources = append(s.Resources, r)
 	}
-	v := View{Words: &words.English, Service: Service(rng.IntN(7)), State: s, Browser: rng.IntN(4) == 0, Quitting: rng.IntN(8) == 0, Support: text(), User: text()}
+	v := View{Words: &words.English, Service: Service(rng.IntN(7)), State: s, Browser: rng.IntN(4) == 0, Quitting: rng.IntN(8) == 0, Support: text()}
 	if rng.IntN(2) == 0 {
 		v.Favorites = []id.Resource{resourceID(1), resourceID(3), resourceID(30)}
 	}

@@ -113,16 +113,8 @@ func (b *builder) resource(r *ipc.Resource) Item {
 // internet adds the switch of the Internet resource and returns its title.
 func (b *builder) internet(key, title string) string {
 	b.text(key+"/all", b.w.AllTraffic)
-	if !b.heldByOther(&b.State.Session) {
-		b.separator(key + "/before-switch")
-	}
+	b.separator(key + "/before-switch")
 	on := b.State.Internet.On
-	if b.heldByOther(&b.State.Session) {
-		if on {
-			return line("<-> " + title)
-		}
-		return line("— " + title)
-	}
 	if on {
 		b.action(key+"/switch", b.w.DisableInternet, SetInternet{false})
 		return line("<-> " + title)

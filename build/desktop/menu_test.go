@@ -42,7 +42,7 @@ func lines(items []menu.Item, indent string) string {
 // also what the program says when it is asked again.
 func (d *desk) shows(what string, v menu.View) {
 	d.t.Helper()
-	v.Words, v.User = &words.English, "root"
+	v.Words = &words.English
 	want := lines(menu.Build(v).Items, "")
 	d.panel.Until(what+":\n"+want, func(m traytest.Menu) bool { return m.String() == want })
 	d.panel.Check()
@@ -83,7 +83,10 @@ func TestEveryStateOfASession(t *testing.T) {
 		{"many resources", connected(70)},
 		{"no resources", func(s *ipc.State) { s.Resources = nil }},
 		{"an administrator's token", func(s *ipc.State) { s.Session.Token, s.Session.Actor = ipc.TokenFromFile, "" }},
-		{"held by another user", func(s *ipc.State) { s.Session.Token, s.Session.Holder = ipc.TokenFromSignIn, "bob" }},
+		{"held by another user", func(s *ipc.State) {
+			s.Session.Holder = "bob"
+			*s = s.ForOthers()
+		}},
 		{"ending", func(s *ipc.State) { s.Session = ipc.Session{Phase: ipc.Ending} }},
 		{"signed out again", func(s *ipc.State) {
 			s.Session = ipc.Session{Phase: ipc.SignedOut, AuthURL: "https://portal.example.com"}
