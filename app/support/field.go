@@ -3,6 +3,7 @@ package support
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
 )
 
@@ -49,7 +50,7 @@ func init() {
 }
 
 // secrets are parts of names of fields whose values are nobody's business.
-var secrets = []string{"token", "secret", "passw", "psk", "presharedkey", "privatekey", "authorization", "cookie", "nonce", "credential", "apikey", "pwd", "passphrase"}
+var secrets = []string{"token", "secret", "passw", "psk", "presharedkey", "privatekey", "authorization", "cookie", "nonce", "credential", "apikey", "pwd", "passphrase", "bearer", "signature", "sessionid"}
 
 // fieldOf reads a word as the name of a field, with or without its value.
 func fieldOf(word []byte) (f field) {
@@ -64,7 +65,7 @@ func fieldOf(word []byte) (f field) {
 	if at := bytes.LastIndexAny(name, "./@+~%*"); at >= 0 {
 		name = name[at+1:]
 	}
-	if len(name) < 3 || len(name) > 40 {
+	if len(name) < 2 || len(name) > 40 {
 		return f
 	}
 	folded := make([]byte, 0, 40)
@@ -80,9 +81,9 @@ func fieldOf(word []byte) (f field) {
 	switch string(folded) {
 	case "bearer", "basic", "digest":
 		f.scheme = f.delim == 0
-	case "lookup", "tcp", "udp":
+	case "lookup", "tcp", "udp", "to", "at", "on", "from", "dial", "via", "server", "host":
 		f.asks = f.delim == 0
-	case "fragment":
+	case "fragment", "auth", "otp", "totp", "pin", "passcode", "jwt", "sid":
 		f.class = secret
 	}
 	if k, is := names[string(folded)]; is {
@@ -151,10 +152,22 @@ func valueOf(b []byte, i, j int, form form, f field) value {
 	case f.flag && j < len(b) && b[j] == ' ':
 		return plainValue(b, j+1, form, f, true)
 	case bytes.HasSuffix(b[:i], []byte("<")) && bytes.HasPrefix(b[j:], []byte(">")):
-		return value{begin: j + 1, end: before(b, j+1, "<", form), sure: true}
+		return value{begin: j + 1, end: before(b, j+1, "</", form), sure: true}
 	case bytes.HasSuffix(b[:i], []byte(`\u003c`)) && bytes.HasPrefix(bytes.TrimLeft(b[j:], `\`), []byte(`u003e`)): // the same in JSON
 		begin := j + bytes.IndexByte(b[j:], 'u') + len("u003e")
-		return value{begin: begin, end: before(b, begin, `\`, form), sure: true}
+		end := before(b, begin, `u003c/`, form)
+		for end > begin && b[end-1] == '\\' {
+			end--
+		}
+		return value{begin: begin, end: end, sure: true}
+	}
+	if q := spaces(b, j); q == j+1 { // resource "name"
+		for q < len(b) && b[q] == '\\' {
+			q++
+		}
+		if q < len(b) && b[q] == '"' && (form != jsons || q > j+1) {
+			return plainValue(b, j+1, form, f, true)
+		}
 	}
 	k := j
 	for k < len(b) && b[k] == '\\' {
@@ -310,26 +323,56 @@ func blanks(b []byte, k int) int {
 // quotation mark or a backslash, less closing marks. A header's goes on to the
 // end of its line: "Authorization: Bearer abc", "Cookie: a=b; c=d".
 func secretEnd(b []byte, k int) int {
-	end := k
-	for end < len(b) && b[end] > ' ' && b[end] != '"' && b[end] != '\\' && b[end] != '`' {
-		end++
-	}
+	end := solid(b, k)
 	for range 3 {
-		next := end
-		for next < len(b) && b[next] == ' ' {
-			next++
-		}
-		word := b[k:end]
+		next, word := spaces(b, end), b[k:end]
 		if next == end || next == len(b) || !(bytes.HasSuffix(word, []byte(";")) || bytes.EqualFold(word, []byte("bearer")) || bytes.EqualFold(word, []byte("basic")) || bytes.EqualFold(word, []byte("digest"))) {
 			break
 		}
-		for end = next; end < len(b) && b[end] > ' ' && b[end] != '"' && b[end] != '\\' && b[end] != '`'; end++ {
-		}
+		end = solid(b, next)
 	}
 	for end > k && strings.IndexByte(",;)}]>'", b[end-1]) >= 0 {
 		end--
 	}
 	return end
+}
+
+// solid returns where something without white space, quotation marks and
+// backslashes ends that begins at b[k]. What JSON escapes is part of it: it does so
+// with &, < and >.
+func solid(b []byte, k int) int {
+	for k < len(b) {
+		switch {
+		case b[k] == '\\':
+			n := sign(b[k:])
+			if n == 0 {
+				return k
+			}
+			k += n
+		case b[k] <= ' ', b[k] == '"', b[k] == '`':
+			return k
+		default:
+			k++
+		}
+	}
+	return k
+}
+
+// sign returns the length of an escape of JSON, or of JSON in JSON, that stands for
+// a visible sign of ASCII other than a quotation mark or backslash; 0: there is none.
+func sign(b []byte) int {
+	n := 0
+	for n < len(b) && b[n] == '\\' {
+		n++
+	}
+	if len(b) < n+5 || string(b[n:n+3]) != "u00" || !isDigit(b[n+3]) || !isHex(b[n+4]) {
+		return 0
+	}
+	code, err := strconv.ParseUint(string(b[n+3:n+5]), 16, 8)
+	if err != nil || code <= ' ' || code == '"' || code == '\\' || code >= 0x7f {
+		return 0
+	}
+	return n + 5
 }
 
 // list appends a list or an object of JSON with each string in it hidden.

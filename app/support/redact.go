@@ -190,7 +190,7 @@ func (r *redactor) inContext(dst, b []byte, i, j int, f form, s *study) ([]byte,
 		}
 	case s.asks:
 		dst = append(dst, s.out...)
-		if end := singleLabel(b, j, j-i == len("tcp")); end > 0 && !plain[strings.ToLower(string(b[j+1:end]))] {
+		if end := singleLabel(b, j, lowered(b[i]) != 'l'); end > 0 && !plain[strings.ToLower(string(b[j+1:end]))] {
 			dst = append(dst, ' ')
 			return append(dst, r.of(aLabel, string(b[j+1:end]))...), end
 		}
@@ -355,9 +355,9 @@ func credentials(b []byte, i, j int) int {
 	if j+1 >= len(b) || b[j] != ' ' || bytes.HasPrefix(b[j+1:], beginPEM) {
 		return 0
 	}
-	end := j + 1
-	for end < len(b) && b[end] > ' ' && strings.IndexByte("\"'\\,", b[end]) < 0 {
-		end++
+	end := solid(b, j+1)
+	for end > j+1 && (b[end-1] == ',' || b[end-1] == '\'') {
+		end--
 	}
 	n := end - j - 1
 	if n >= 16 || n > 0 && len(b[i:j]) == len("bearer") {
@@ -452,9 +452,11 @@ func (r *redactor) url(dst, b []byte, i, j int, f form) ([]byte, int) {
 		}
 	}
 	dst = append(append(dst, scheme...), "://"...)
-	stop := begin // of the part with user and host
-	for stop < len(b) && stop < begin+512 && b[stop] > ' ' && strings.IndexByte("\"'/\\<>", b[stop]) < 0 && kinds[b[stop]] != perhaps {
-		stop++
+	stop := min(solid(b, begin), begin+512) // of the part with user and host
+	for k := begin; k < stop; k++ {
+		if slash := b[k] == '/' || b[k] == '?'; slash && !password(b[begin:k], b[k:stop]) || kinds[b[k]] == perhaps && mark(b, k) > 0 {
+			stop = k
+		}
 	}
 	if at := bytes.LastIndexByte(b[begin:stop], '@'); at >= 0 {
 		dst = append(dst, "[secret]@"...)
@@ -477,6 +479,14 @@ func (r *redactor) url(dst, b []byte, i, j int, f form) ([]byte, int) {
 	}
 	dst, next, _ := r.word(dst, b, end, j, f)
 	return dst, next
+}
+
+// password reports whether a part of a URL before a slash has the beginning of a
+// password, and no port: "alice:pa" of https://alice:pa/ss@host, which should not
+// have a slash there.
+func password(before, after []byte) bool {
+	colon := bytes.IndexByte(before, ':')
+	return colon >= 0 && !isNumber(before[colon+1:]) && bytes.IndexByte(after, '@') >= 0
 }
 
 // schemes are those of URLs whose first part is no host.

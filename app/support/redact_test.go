@@ -87,7 +87,18 @@ var makers = []maker{
 		a, b := base64.StdEncoding.EncodeToString(g.bytes(48)), hex.EncodeToString(g.bytes(5))
 		return "-----BEGIN PRIVATE KEY-----\n" + a + "\n" + b + "==\n-----END PRIVATE KEY-----", []string{a, b}
 	}, true},
-	{"password", true, whole(func(g *generator) string { return "Pw!" + g.word() + "#$" + g.word() }), false},
+	{"password", true, func(g *generator) (string, []string) {
+		var parts []string
+		all := "Pw"
+		for _, sign := range []string{"!", "#$", "&", "<", ">", "%", "@", "*+", "=", "~^", ":"} {
+			part := g.word()
+			all, parts = all+sign+part, append(parts, part)
+		}
+		return all, parts
+	}, false},
+	{"identifier of Windows", false, whole(func(g *generator) string {
+		return fmt.Sprintf("S-1-5-21-%d-%d-%d-1001", g.Uint32(), g.Uint32(), g.Uint32())
+	}), true},
 	{"mail", false, func(g *generator) (string, []string) {
 		user, domain := g.word()+"."+g.word(), g.word()
 		return user + "@" + domain + ".example", []string{user, domain}
@@ -181,7 +192,7 @@ var secretFields = []string{
 	`{Token:V}`, `wifi.psk = "V"`, `token='V'`, `https://alice:V@portal/x`, `ftp://V@host:21/`, `tokens: [V]`, `client_secret:V`, `Proxy-Authorization: Basic V0123456789abcdef`, `passphrase=V next`,
 }
 
-var nameFields = []string{`user=V`, `"actor":"V"`, `{"user_name" : "V"}`, `"hostname":"V"`, `site="V"`, `"resource":"V"`, `"name":"V"`, `lookup V on 127.0.0.53:53: no such host`, `dial tcp V:443: refused`, `"query":"V"`, `device_name=V`, `“V” cannot be reached`,
+var nameFields = []string{`user=V`, `"actor":"V"`, `{"user_name" : "V"}`, `"hostname":"V"`, `site="V"`, `"resource":"V"`, `"name":"V"`, `lookup V on 127.0.0.53:53: no such host`, `connect to V:443 failed`, `user "V" is not known`, `Resource "V": offline`, `dial tcp V:443: refused`, `"query":"V"`, `device_name=V`, `“V” cannot be reached`,
 	`http://V:8080/x`, `Get "https://V/": EOF`, `"sites":["V","V"]`}
 
 // TestNothingIsFound has values of each form stand in each way in texts, in JSON

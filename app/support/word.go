@@ -72,6 +72,9 @@ func (r *redactor) atom(dst, w []byte, k, host int, f form) ([]byte, int) {
 	if len(rest) >= 36 && isUUID(rest[:36]) && ends(rest, 36) {
 		return append(dst, r.of(anID, string(rest[:36]))...), 36
 	}
+	if n := windowsID(rest); n > 0 {
+		return append(dst, r.of(anID, string(rest[:n]))...), n
+	}
 	if n, mac := hardware(rest); n > 0 {
 		return append(dst, r.of(aMAC, mac)...), n
 	}
@@ -201,6 +204,19 @@ func bitsAfter(w []byte) int {
 		bits = bits*10 + int(c-'0')
 	}
 	return bits
+}
+
+// windowsID returns the length of the identifier of a user or machine of Windows,
+// "S-1-5-21-…", that others do not have as well.
+func windowsID(w []byte) int {
+	if !bytes.HasPrefix(w, []byte("S-1-5-21-")) {
+		return 0
+	}
+	n := len("S-1-5-21-")
+	for n < len(w) && (isDigit(w[n]) || w[n] == '-') {
+		n++
+	}
+	return n
 }
 
 // hardware reads a hardware address: six or more pairs of digits between colons or
