@@ -225,6 +225,7 @@ func (e *export) logFiles(s *ipc.State) (list []source) {
 	return list
 }
 
+// folder lists the logs of a folder, and flight records that the service kept.
 func (e *export) folder(name, dir string, optional bool) (list []source) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !(optional && errors.Is(err, os.ErrNotExist)) {
@@ -232,9 +233,18 @@ func (e *export) folder(name, dir string, optional bool) (list []source) {
 	}
 	for _, f := range entries {
 		info, err := f.Info()
-		if err == nil && info.Mode().IsRegular() && strings.HasSuffix(f.Name(), ".log") && ipc.IsFileName(f.Name()) {
-			list = append(list, source{name + "/" + f.Name(), filepath.Join(dir, f.Name()), info.Size(), info.ModTime()})
+		if err != nil || !info.Mode().IsRegular() || !ipc.IsFileName(f.Name()) {
+			continue
 		}
+		in := name
+		switch filepath.Ext(f.Name()) {
+		case ".log":
+		case ".jsonl":
+			in = "service/flight"
+		default:
+			continue
+		}
+		list = append(list, source{in + "/" + f.Name(), filepath.Join(dir, f.Name()), info.Size(), info.ModTime()})
 	}
 	return list
 }

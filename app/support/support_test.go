@@ -440,3 +440,21 @@ func BenchmarkExport(b *testing.B) {
 		}
 	})
 }
+
+// What the service kept when something went wrong is taken even if it runs no
+// more, and nothing else that lies beside the logs.
+func TestFolderHasLogsAndKeptRecords(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.log", "flight-panic-1.jsonl", "flight-panic-2.jsonl.partial", "a.crash"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("{}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, s := range new(export).folder("service/logs", dir, false) {
+		got = append(got, s.name)
+	}
+	if want := []string{"service/logs/a.log", "service/flight/flight-panic-1.jsonl"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
