@@ -65,7 +65,7 @@ func TestTrackingOutlastsSessions(t *testing.T) {
 	inNamespace(t)
 	f := New(Config{Interface: tunnel, Log: quiet})
 	must(t, f.Enable())
-	for name, least := range map[string]int{"udp_timeout_stream": 300, "udp_timeout": 60, "icmp_timeout": 120, "icmpv6_timeout": 120} {
+	for name, least := range map[string]int{"udp_timeout_stream": 300, "udp_timeout": 60, "icmp_timeout": 120, "icmpv6_timeout": 120, "tcp_be_liberal": 1, "tcp_ignore_invalid_rst": 1} {
 		if v, err := read(proc + "netfilter/nf_conntrack_" + name); err != nil || v < least {
 			t.Errorf("%s is %d, %v", name, v, err)
 		}
@@ -76,6 +76,9 @@ func TestTrackingOutlastsSessions(t *testing.T) {
 	must(t, f.Close())
 	if v, _ := read(proc + "netfilter/nf_conntrack_udp_timeout"); v != 30 {
 		t.Errorf("the kernel's 30 s became %d", v)
+	}
+	if v, _ := read(proc + "netfilter/nf_conntrack_tcp_be_liberal"); v != 0 {
+		t.Errorf("liberal about TCP windows afterwards: %d", v)
 	}
 }
 

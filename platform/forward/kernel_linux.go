@@ -36,7 +36,9 @@ type setting struct {
 
 // settings returns what a gateway's host needs, in the order in which it is
 // set. Kernel connection tracking must not forget a masqueraded flow before
-// the gateway's own session ends.
+// the gateway's own session ends, and must not judge segments: those that it
+// finds out of the window pass without translation, a client's with its tunnel
+// address, a server's to this host, which resets the connection.
 func settings() []setting {
 	list := []setting{
 		{"ipv4/conf/all/src_valid_mark", 1, true, false},
@@ -44,6 +46,11 @@ func settings() []setting {
 		{"netfilter/nf_conntrack_udp_timeout", 60, false, false},
 		{"netfilter/nf_conntrack_icmp_timeout", 120, false, false},
 		{"netfilter/nf_conntrack_icmpv6_timeout", 120, false, false},
+		{"netfilter/nf_conntrack_tcp_be_liberal", 1, false, false},
+	}
+	const resets = "netfilter/nf_conntrack_tcp_ignore_invalid_rst"
+	if _, err := os.Stat(proc + resets); err == nil { // Linux 5.14
+		list = append(list, setting{resets, 1, false, false})
 	}
 	// What other namespaces share is theirs to read only.
 	if room := roomToTrack(); room > 0 && unix.Access(proc+"netfilter/nf_conntrack_max", unix.W_OK) == nil {
