@@ -28,7 +28,7 @@ func (a *Agent) Do(ctx context.Context, c menu.Command) error {
 		return nil
 	case menu.SignOut:
 		a.cancelSignIn()
-		return a.ask(ctx, ipc.SignOut{})
+		return a.signOut(ctx)
 	case menu.Connect:
 		return a.ask(ctx, ipc.Connect{})
 	case menu.Retry:

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"stile/app/custody"
 	"stile/app/menu"
 	"stile/app/prefs"
 	"stile/app/signin"
@@ -67,6 +68,9 @@ type Config struct {
 	Open  func(ctx context.Context, address string) error // in the user's browser
 	Copy  func(ctx context.Context, text string) error    // to the clipboard
 
+	// Secrets is the user's own store; nil: the service keeps all tokens.
+	Secrets custody.Store
+
 	Prefs string // the file
 	// Autostart makes the desktop start the program at login, or not. chosen tells
 	// that the user said so just now; otherwise what they did in the desktop's own
@@ -90,6 +94,7 @@ type Agent struct {
 	wake   chan struct{} // holds one: what is known has changed
 	quit   context.CancelCauseFunc
 
+	custody *custody.Keeper // nil: the service keeps all tokens
 	signIns chan SignIn     // to be run
 	ended   <-chan struct{} // closed when Run is to end; nil before Run
 
@@ -121,6 +126,7 @@ func New(c Config) *Agent {
 	}
 	a.view = menu.View{Service: menu.Looking}
 	a.settle()
+	a.custody = newCustody(a)
 	return a
 }
 
@@ -153,6 +159,9 @@ func (a *Agent) Run(ctx context.Context, d Desktop, p Pages) error {
 	})
 	g.Go(func() { a.draw(ctx) }) // the icon comes first
 	g.Go(func() { a.follow(ctx) })
+	if a.custody != nil {
+		g.Go(func() { a.custody.Run(ctx) })
+	}
 	g.Go(func() {
 		if err := p.Serve(ctx); err != nil && ctx.Err() == nil {
 			a.Log.Error("the pages for status and settings are gone", "error", err)

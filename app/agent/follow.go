@@ -15,7 +15,8 @@ import (
 const commandTime = 15 * time.Second
 
 // follow takes what the service says, until ctx ends. The session is the
-// service's: nothing has to be restored when it comes back.
+// service's: nothing has to be restored when it comes back, except what only its
+// memory held (package custody).
 func (a *Agent) follow(ctx context.Context) {
 	a.Follow(ctx, func(n link.News) {
 		service := presence(n)
@@ -32,6 +33,9 @@ func (a *Agent) follow(ctx context.Context) {
 			a.view.Support, a.view.HideAdmin = n.State.Settings.SupportURL, n.State.Settings.HideAdminPortal
 			a.obeyLocked(n.State.Settings.LogFilter)
 		})
+		if n.State != nil {
+			a.saw(n.State)
+		}
 	})
 }
 
@@ -96,13 +100,17 @@ const (
 
 // ask has the service act on a command. The error is in sentences.
 func (a *Agent) ask(ctx context.Context, c ipc.Command) error {
+	if err := a.command(ctx, c); err != nil {
+		return advice(reason(err))
+	}
+	return nil
+}
+
+// command is ask with the error as it is.
+func (a *Agent) command(ctx context.Context, c ipc.Command) error {
 	a.asking.Lock() // in the order of the clicks, as far as anybody can tell
 	defer a.asking.Unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTime, link.ErrSilent)
 	defer cancel()
-	err := a.Ask(ctx, c)
-	if err != nil {
-		return advice(reason(err))
-	}
-	return nil
+	return a.Ask(ctx, c)
 }

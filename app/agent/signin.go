@@ -105,7 +105,7 @@ func (a *Agent) over(s SignIn) {
 
 // taken hands a token to the service.
 func (a *Agent) taken(ctx context.Context, r signin.Result) {
-	err := a.ask(ctx, ipc.SignIn{Token: r.Token, AccountSlug: r.Account, Actor: r.Actor})
+	err := a.handOver(ctx, r)
 	if err != nil {
 		a.Log.Warn("the sign-in was of no use", "error", err)
 		a.tell(tray.Note{Key: "sign-in", Title: a.View().Words.SignInFailedTitle, Text: err.Error(), Stay: true, Command: menu.SignIn{}})

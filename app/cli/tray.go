@@ -18,6 +18,7 @@ import (
 	"stile/app/support"
 	"stile/app/tray"
 	"stile/platform/desktop"
+	"stile/platform/keystore"
 	self "stile/platform/program"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
@@ -78,7 +79,7 @@ func (p *program) desk(ctx context.Context, c trayCommand, first *instance.Insta
 			return s, nil
 		},
 		Open: p.open, Copy: desktop.Copy, Register: p.registerScheme, Autostart: autostart,
-		Prefs: file, Socket: p.socket, Language: desktop.Language(), AtLogin: c.AtLogin,
+		Secrets: keystore.User{}, Prefs: file, Socket: p.socket, Language: desktop.Language(), AtLogin: c.AtLogin,
 		Logs: log, Log: log.Logger(),
 	})
 	icon, err := place(tray.Config{Click: a.Clicked, Activate: a.Activated, Hosted: a.Hosted})

@@ -4,7 +4,8 @@
 // A token is kept in one place, and on one disk only:
 //
 //   - The user's own store of secrets (Secret Service, Credential Manager), where
-//     there is one that is open, for who signs in on the desktop. What it gives:
+//     there is one that is open, for who signs in on the desktop and has the
+//     program start at login: it has to bring the token back. What that gives:
 //     whoever gets hold of the disk, of a backup or of an image of the machine,
 //     finds the token encrypted with the user's password; and on a machine of
 //     several people, a reboot connects whoever logs in, not whoever was there
@@ -12,9 +13,9 @@
 //     it, so that it is restarted, updated or crashes without anybody noticing,
 //     whether or not this program runs.
 //   - The service's protected file for everybody else: no such store, one that is
-//     locked or does not answer, a sign-in on the command line. The service then
-//     connects at boot, before anybody logs in, as a machine without a desktop has
-//     to; the command line would have nobody to bring the token back.
+//     locked or does not answer, a sign-in on the command line, a program that
+//     nobody starts. The service then connects at boot, before anybody logs in, as
+//     a machine without a desktop has to.
 //
 // The store is never a reason to wait, to ask for a password or to fail: it is
 // used after the user is signed in, each call has an end, and without an answer
