@@ -74,8 +74,8 @@ func (c *Console) act(w http.ResponseWriter, r *http.Request, who *guest, name s
 	}
 	n := notice{err == nil, text}
 	if err != nil {
-		n.Text = menu.Plain(err.Error())
-		c.log.Info("what the status page asked for was not done", "form", name, "error", err)
+		n.Text = menu.Plain(cut(err.Error(), maxMessage))
+		c.log.Debug("what the status page asked for was not done", "form", name, "error", err)
 	}
 	if v, _ := c.view(); v.Words.Tag != t.Tag && n.OK && n.Text == t.Saved { // in the language just chosen
 		n.Text = v.Words.Console().Saved

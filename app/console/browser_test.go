@@ -161,6 +161,12 @@ func TestBrowserKeepsOtherSitesOut(t *testing.T) {
 	if done := d.done(); len(done) > 0 {
 		t.Errorf("another site did %q", done)
 	}
+
+	// A page that knows a one-time address may lead there: the user comes in.
+	e.Go(evil.URL)
+	e.Eval(`document.getElementById("link").href = "`+c.URL(menu.ResourcesPage)+`"`, nil)
+	e.Click("#link")
+	e.Wait(`location.pathname.endsWith("/resources") && document.querySelectorAll(".resource").length === 8`)
 	p.Go(at + "status")
 	if text := p.Text("#session"); !strings.Contains(text, "Ada Lovelace") {
 		t.Error("the session is gone")

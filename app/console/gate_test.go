@@ -289,7 +289,6 @@ func TestOneTimeAddresses(t *testing.T) {
 			"foretold":                 func(r *http.Request) { r.Header.Set("Sec-Purpose", "prefetch;prerender") },
 			"foretold by an older one": func(r *http.Request) { r.Header.Set("Purpose", "prefetch") },
 			"head":                     func(r *http.Request) { r.Method = "HEAD" },
-			"another site":             func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
 			"another name":             func(r *http.Request) { r.Host = "evil.example" },
 		} {
 			if w := stranger(address, change); w.Code < 400 || w.Header().Get("Set-Cookie") != "" {
@@ -320,6 +319,14 @@ func TestOneTimeAddresses(t *testing.T) {
 		}
 		if w := stranger(c.URL(menu.StatusPage), withSession); !strings.HasPrefix(cookie, w.Header().Get("Set-Cookie")[:20]) {
 			t.Error("a browser with a session gets another, which ends the pages it shows")
+		}
+		// A browser that says that something else sent it.
+		sent := stranger(c.URL(menu.SettingsPage), func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") })
+		if sent.Code != http.StatusOK || !strings.Contains(sent.Body.String(), `content="0;url=`+c.base+`/settings"`) || sent.Header().Get("Set-Cookie") == "" || strings.Contains(sent.Body.String(), "Ada") {
+			t.Errorf("sent by something else: %d, %s", sent.Code, sent.Body)
+		}
+		if w := stranger(origin+c.base+"/open/AAAA", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }); w.Code != http.StatusForbidden {
+			t.Errorf("sent with a secret that is none: %d", w.Code)
 		}
 		late := c.URL(menu.StatusPage)
 		time.Sleep(inviteLife)

@@ -42,7 +42,8 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusNotFound, t.NotFoundTitle, t.NotFoundText)
 		return
 	}
-	if c.foreign(r) {
+	secret, invited := strings.CutPrefix(path, "open/")
+	if c.foreign(r) && !invited { // the secret is better proof
 		refuse(http.StatusForbidden, t.RefusedTitle, t.StrangerText)
 		return
 	}
@@ -61,7 +62,7 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.file(w, path, kind)
 		return
 	}
-	if secret, is := strings.CutPrefix(path, "open/"); is {
+	if invited {
 		c.open(w, r, secret, view.Words.Tag, t)
 		return
 	}
@@ -134,6 +135,12 @@ func (c *Console) open(w http.ResponseWriter, r *http.Request, secret, lang stri
 		page = string(menu.StatusPage)
 	}
 	http.SetCookie(w, c.cookie(who))
+	if c.foreign(r) {
+		// A browser that was sent here by something else than its user keeps the
+		// cookie back until a page of ours asks for the next.
+		c.send(w, http.StatusOK, "enter", struct{ Lang, Title, Text, Next string }{lang, pages[page].title(t), t.Continue, c.base + "/" + page})
+		return
+	}
 	http.Redirect(w, r, c.base+"/"+page, http.StatusSeeOther)
 }
 

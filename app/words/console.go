@@ -17,6 +17,7 @@ type Console struct {
 	SettingsTitle    string
 	AboutTitle       string
 	Cancel           string
+	Continue         string
 	Unknown          string // a value that is not known
 	DecimalPoint     string
 	Ago              func(age string) string

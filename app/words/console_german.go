@@ -16,6 +16,7 @@ var germanConsole = Console{
 	SettingsTitle:    "Einstellungen",
 	AboutTitle:       "Über Stile",
 	Cancel:           "Abbrechen",
+	Continue:         "Weiter",
 	Unknown:          "unbekannt",
 	DecimalPoint:     ",",
 	Ago:              func(age string) string { return "vor " + age },
