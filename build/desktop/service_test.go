@@ -38,9 +38,11 @@ func TestAServiceThatIsRestartedUnderTheApp(t *testing.T) {
 		d.service.up()
 		d.within("the service is found", soon, is)
 		d.panel.Check()
-		d.panel.Click("Sign Out")
-		await(t, "a command", d.service.commands)
+		d.panel.Click("Printers", "10.9.0.0/16")
+		await(t, "a copy", d.copied)
 	}
+	d.panel.Click("Sign Out")
+	await(t, "a command", d.service.commands)
 	for _, n := range d.notes.All() {
 		t.Errorf("the user was bothered: %+v", n)
 	}

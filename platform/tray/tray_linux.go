@@ -128,7 +128,11 @@ type registration struct {
 func (r *registration) heard(ctx context.Context, s *dbus.Signal) {
 	switch s.Name {
 	case "org.freedesktop.DBus.NameOwnerChanged":
-		if len(s.Body) == 3 && s.Body[0] == watcherName {
+		switch {
+		case len(s.Body) != 3 || s.Body[0] != watcherName:
+		case s.Body[2] == "": // it left
+			r.tell(false)
+		default:
 			r.register(ctx)
 		}
 	case watcherName + ".StatusNotifierHostRegistered", watcherName + ".StatusNotifierHostUnregistered":

@@ -144,17 +144,20 @@ type layout struct {
 
 // fetch asks for the whole menu.
 func (p *Panel) fetch() {
+	p.mu.Lock()
+	of := p.owner
+	p.mu.Unlock()
 	items, err := p.ask()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err != nil {
-		if p.owner != "" {
-			p.broken = err
-		}
-		return
+	switch {
+	case p.owner == "" || p.owner != of: // the panel, or the program, left meanwhile
+	case err != nil:
+		p.broken = err
+	default:
+		p.items = items
+		p.tellLocked()
 	}
-	p.items = items
-	p.tellLocked()
 }
 
 func (p *Panel) tellLocked() {
@@ -418,7 +421,11 @@ func (p *Panel) Click(path ...string) {
 	if i == nil {
 		p.t.Fatalf("there is no item %q in the menu\n%s", path, p.Menu())
 	}
-	if err := p.Send(i.ID, "clicked"); err != nil {
+	err := p.Send(i.ID, "clicked")
+	if e, is := errors.AsType[dbus.Error](err); is && e.Name == "org.freedesktop.DBus.Error.NoReply" {
+		return // a program that ends because of the click need not say so
+	}
+	if err != nil {
 		p.t.Fatal(err)
 	}
 }
