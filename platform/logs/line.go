@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // maxLine bounds one record in bytes; what is longer loses its fields.
@@ -218,11 +220,21 @@ func camel(key string) string {
 	return b.String()
 }
 
-// appendString appends s as a JSON string; what is no UTF-8 becomes U+FFFD.
+// appendString appends s as a JSON string; what is no UTF-8 becomes U+FFFD, and
+// what drives a terminal is escaped, so that the file may be shown as it is.
 func appendString(b []byte, s string) []byte {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return append(b, `""`...)
+	}
+	for len(text) > 0 {
+		n := bytes.IndexFunc(text, func(r rune) bool { return r >= 0x7f && r < 0xa0 }) // JSON lets these be
+		if n < 0 {
+			break
+		}
+		r, size := utf8.DecodeRune(text[n:])
+		b = fmt.Appendf(append(b, text[:n]...), `\u%04x`, r)
+		text = text[n+size:]
 	}
 	return append(b, text...)
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 )
 
 func open(t *testing.T, c Config) *Log {
@@ -422,6 +423,17 @@ func TestTheTerminalIsToldToo(t *testing.T) {
 	l.Logger().Debug("not this")
 	if text := b.String(); !strings.Contains(text, "msg=hello who=me g.n=1") || strings.Contains(text, "not this") {
 		t.Errorf("%q", text)
+	}
+}
+
+// Whoever shows a file on a terminal is not in the hands of what was logged.
+func TestLinesDriveNoTerminal(t *testing.T) {
+	l := open(t, Config{})
+	l.Logger().Info("\x1b[2J \u009b2J \x7f é \x00", "\u0085", "\u0090")
+	l.Close()
+	text, err := os.ReadFile(l.file.path)
+	if err != nil || bytes.ContainsFunc(text, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }) || !bytes.Contains(text, []byte(`\u001b[2J \u009b2J \u007f é \u0000`)) {
+		t.Errorf("%q, %v", text, err)
 	}
 }
 
