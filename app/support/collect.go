@@ -27,8 +27,12 @@ const (
 	chunk       = ipc.MaxFilePart
 	maxFile     = 50 << 20 // of one file (spec desktop-client.md 21)
 	meetTime    = 3 * time.Second
+	idleTime    = 10 * time.Second // without a part of what the service has
 	settingSize = 64 << 10
 )
+
+// errIdle means that the service hangs: others may have its files.
+var errIdle = errors.New("the service stopped answering; restart it with: sudo systemctl restart stiled")
 
 // An export is one under way.
 type export struct {
@@ -295,8 +299,13 @@ func (e *export) manifest(s *ipc.State, down error) manifest {
 
 // service takes the service's part, as it comes.
 func (e *export) service(c *link.Client) {
-	first := true
-	err := c.Ask(e.ctx, ipc.Collect{}, func(p ipc.Part) error {
+	first, got := true, map[string]bool{}
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(e.system.patience, func() { cancel(errIdle) })
+	defer idle.Stop()
+	err := c.Ask(ctx, ipc.Collect{}, func(p ipc.Part) error {
+		idle.Reset(e.system.patience)
 		f := p.File
 		if f == nil || !ipc.IsFileName(f.Name) || !strings.HasPrefix(f.Name, "service/") {
 			return nil
@@ -308,7 +317,7 @@ func (e *export) service(c *link.Client) {
 		if f.Name != e.began {
 			e.endFile()
 			e.begin(f.Name, e.Now())
-			e.began, e.beganBytes = f.Name, 0
+			e.began, e.beganBytes, got[f.Name] = f.Name, 0, true
 		}
 		before := e.beganBytes
 		if e.beganBytes += int64(len(f.Data)); e.beganBytes > maxFile && before <= maxFile {
@@ -325,11 +334,14 @@ func (e *export) service(c *link.Client) {
 	if err == nil || e.ctx.Err() != nil {
 		return
 	}
+	if context.Cause(ctx) == errIdle {
+		err = errIdle
+	}
 	e.missing = append(e.missing, fmt.Sprintf("A part of what the service has: %s.", explain(err)))
-	if p, is := errors.AsType[*ipc.Problem](err); is && p.Code == ipc.UnknownCommand { // an older one: what this user may read
-		for _, f := range e.folder("service/logs", dirs.Logs, false) {
+	for _, f := range e.folder("service/logs", dirs.Logs, true) { // what this user may read
+		if !got[f.name] {
 			e.total += f.size
-			e.path(f.name, f.path, false)
+			e.path(f.name, f.path, true)
 		}
 	}
 }

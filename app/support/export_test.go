@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"stile/platform/logs"
 	"stile/tunnel/id"
@@ -186,7 +187,7 @@ func TestDefaultExport(t *testing.T) {
 		for _, mode := range []string{"default", "full", "without the service"} {
 			out := filepath.Join(t.TempDir(), "zoneil.zip")
 			o := Options{Socket: socket, Out: out, Full: mode == "full", AppLogs: []string{apps}, system: &surroundings{
-				[]string{hosts}, func() (string, error) { return system.String(), nil }, system.Bytes,
+				[]string{hosts}, func() (string, error) { return system.String(), nil }, system.Bytes, time.Minute,
 			}}
 			if mode == "without the service" {
 				o.Socket = filepath.Join(dir, "none")

@@ -44,6 +44,7 @@ type surroundings struct {
 	dnsFiles []string
 	routes   func() (string, error)
 	vitals   func() []byte
+	patience time.Duration // with a service that gives nothing
 }
 
 // A Result is what became of an export.
@@ -97,7 +98,7 @@ func Export(ctx context.Context, o Options, progress func(done, total int64)) (R
 		o.AppLogs = AppLogs()
 	}
 	if o.system == nil {
-		o.system = &surroundings{dnsctl.Files(), route.Show, machine.Vitals}
+		o.system = &surroundings{dnsctl.Files(), route.Show, machine.Vitals, idleTime}
 	}
 	if progress == nil {
 		progress = func(int64, int64) {}

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"stile/platform/machine"
+	"stile/platform/route"
 	"stile/tunnel/id"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
@@ -313,6 +315,27 @@ func TestServiceIsDown(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(out), ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
+}
+
+// A service that hangs holds nobody up for long, and what it gave before counts.
+func TestServiceHangs(t *testing.T) {
+	h := &hanging{house{files: []ipc.FilePart{{Name: "service/settings.json", Data: []byte("{}\n")}}}}
+	out := filepath.Join(t.TempDir(), "x.zip")
+	r, err := Export(t.Context(), Options{Socket: serve(t, h), Out: out, AppLogs: []string{}, system: &surroundings{nil, route.Show, machine.Vitals, time.Second}}, nil)
+	if err != nil || !strings.Contains(strings.Join(r.Missing, "\n"), "stopped answering") {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if _, files := unzip(t, out); files["service/settings.json"] == "" || files["summary.html"] == "" {
+		t.Error(files)
+	}
+}
+
+type hanging struct{ house }
+
+func (h *hanging) Inform(ctx context.Context, c link.Caller, q ipc.Command, put func(ipc.Part) error) error {
+	err := h.house.Inform(ctx, c, q, put)
+	<-ctx.Done()
+	return err
 }
 
 func TestCancelledExportLeavesNothing(t *testing.T) {
