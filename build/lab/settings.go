@@ -24,6 +24,7 @@ const (
 	startsWithin = 1500 * time.Millisecond
 	// policyWithin is how soon a changed policy counts.
 	policyWithin = 7 * time.Second
+	away         = 5 * time.Second
 )
 
 // runSettings: a service without a word from the administrator, one with a
@@ -69,6 +70,21 @@ func runSettings(s *stage) error {
 		step{"the service starts again, and is as it was", func() error { return v.startsAgain("start_ms", (*role).stop) }},
 		step{"and after kill -9", func() error { return v.startsAgain("start_after_kill_ms", (*role).kill) }},
 		step{"the wiki answers", func() error { _, err := v.first("http://" + wikiName + "/"); return err }},
+		step{"it starts while the portal is away, and keeps the sign-in", v.startsWithoutPortal},
+		step{"and connects by itself when that is back", func() error {
+			if err := d.startPortal(s); err != nil {
+				return err
+			}
+			took, err := v.within(time.Now(), afterRestart, v.inAndResolving)
+			v.metric("portal_back_ms", ms(took))
+			return err
+		}},
+		step{"so do the others", func() error {
+			_, err := v.within(time.Now(), 30*time.Second, func() error {
+				return d.shows(func(p portalStatus) bool { return p.hasClient() && p.hasGateway() && p.hasRelay() })(s.ctx)
+			})
+			return err
+		}},
 		step{"SIGHUP begins the session anew, in the same process", v.hangUp},
 		step{"a policy counts soon", func() error {
 			if err := v.policy(0o644, `{"apiURL":"`+portalURL+`","connectOnStart":false,"authURL":"http://not-encrypted.example"}`); err != nil {
@@ -160,6 +176,22 @@ func (v *visit) startsAgain(metric string, end func(*role) error) error {
 	took, err := v.within(began, startsWithin, v.inAndResolving)
 	v.metric(metric, ms(took))
 	return err
+}
+
+// startsWithoutPortal ends portal and service, and starts the service.
+func (v *visit) startsWithoutPortal() error {
+	if err := errors.Join(v.stile.client.stop(), v.stile.control.stop(), v.startPlain()); err != nil {
+		return err
+	}
+	if _, err := v.within(time.Now(), afterRestart, func() error { return v.session("connecting", "portal-unreachable") }); err != nil {
+		return err
+	}
+	select { // long enough for several attempts
+	case <-v.ctx.Done():
+		return v.ctx.Err()
+	case <-time.After(away):
+	}
+	return v.session("connecting", "portal-unreachable")
 }
 
 // inAndResolving wants a user who is connected, and names that stand for

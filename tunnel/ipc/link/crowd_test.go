@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -200,6 +201,27 @@ func TestACrowdDoesNotKeepRootOut(t *testing.T) {
 	f.wantAlive(t, path)
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("root waited for %v", took)
+	}
+}
+
+// A system that takes its time to tell who sits at the machine keeps nobody else
+// waiting.
+func TestWhoIsKnownDoesNotWaitForOthers(t *testing.T) {
+	child, dir := as(t, 12345, 23456)
+	path, asked, answer := filepath.Join(dir, "s"), make(chan bool, 1), make(chan bool)
+	f := newFake()
+	f.server = New(Config{Service: f, Seated: func(context.Context, uint32) bool { asked <- true; return <-answer }, Log: slog.New(slog.DiscardHandler)})
+	run(t, f, path)
+	out, _ := child.StdoutPipe()
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	<-asked
+	f.wantAlive(t, path)
+	answer <- true
+	if text, _ := io.ReadAll(out); !strings.HasPrefix(string(text), "12345 obeyed") {
+		t.Errorf("%s", text)
 	}
 }
 

@@ -25,6 +25,10 @@ const (
 	maxPerUser = 16
 	maxUsers   = 48 // all users but root together
 	maxRoot    = 16
+
+	// Callers about whom the system is asked at a time, which may take a second.
+	// Root is not asked about, and does not wait for others.
+	maxAdmitting = 32
 )
 
 const (
@@ -91,6 +95,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	g.Go(func() { s.publish(ctx) })
+	doors := make(chan struct{}, maxAdmitting)
 	for {
 		conn, err := l.Accept()
 		switch {
@@ -106,12 +111,29 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			pause(ctx, 100*time.Millisecond)
 			continue
 		}
-		r, refusal := s.admit(ctx, conn)
-		if refusal != nil {
-			refuse(conn, refusal)
+		caller, err := ipcsock.Caller(conn)
+		if err != nil {
+			s.refused.Do(func() { s.Log.Warn("a local caller could not be identified", "error", err) })
+			refuse(conn, ipc.Problemf(ipc.NotAllowed, "The service could not find out who you are, so that it does not let you in."))
 			continue
 		}
+		enter := func() {}
+		if !ours(caller) {
+			select {
+			case doors <- struct{}{}:
+				enter = func() { <-doors }
+			default:
+				refuse(conn, busy())
+				continue
+			}
+		}
 		g.Go(func() {
+			r, refusal := s.admit(ctx, conn, caller)
+			enter()
+			if refusal != nil {
+				refuse(conn, refusal)
+				return
+			}
 			defer s.leave(r)
 			r.serve(ctx)
 		})
@@ -119,12 +141,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 }
 
 // admit decides whether the caller at conn may stay.
-func (s *Server) admit(ctx context.Context, conn net.Conn) (*reader, *ipc.Problem) {
-	caller, err := ipcsock.Caller(conn)
-	if err != nil {
-		s.Log.Warn("a local caller could not be identified", "error", err)
-		return nil, ipc.Problemf(ipc.NotAllowed, "The service could not find out who you are, so that it does not let you in.")
-	}
+func (s *Server) admit(ctx context.Context, conn net.Conn, caller Caller) (*reader, *ipc.Problem) {
 	if !s.allowed(ctx, conn, caller) {
 		s.refused.Do(func() {
 			s.Log.Info("a local caller was refused", "user", caller.User(), "gid", caller.GID, "pid", caller.PID)
@@ -136,9 +153,13 @@ func (s *Server) admit(ctx context.Context, conn net.Conn) (*reader, *ipc.Proble
 	}
 	r := s.join(conn, caller)
 	if r == nil {
-		return nil, ipc.Problemf(ipc.Busy, "Too many programs are connected to the service. Close some of them and try again.")
+		return nil, busy()
 	}
 	return r, nil
+}
+
+func busy() *ipc.Problem {
+	return ipc.Problemf(ipc.Busy, "Too many programs are connected to the service. Close some of them and try again.")
 }
 
 // allowed: root, whoever runs the service, the members of the group, and who
