@@ -52,11 +52,16 @@ func standing(err error) (cause.Contact, string) {
 	return cause.Broken, "Ask again in a moment; its log is shown by: journalctl -u stiled"
 }
 
-// inspect asks what the service knows about a host; nil: it does not say.
+// hangs is how long the service may take for an answer about what it knows.
+const hangs = time.Second
+
+// inspect asks what the service knows about a host; nil: it does not say. If it
+// stops telling, what it told before counts no more.
 func (p *probe) inspect(ctx context.Context, host string) (k *ipc.Knowledge) {
 	if p.service == nil {
 		return nil
 	}
+	began := time.Now()
 	err := p.service.Ask(ctx, ipc.Inspect{Host: host, Port: p.Target.Port}, func(part ipc.Part) error {
 		if part.Knowledge != nil {
 			k = part.Knowledge
@@ -66,13 +71,17 @@ func (p *probe) inspect(ctx context.Context, host string) (k *ipc.Knowledge) {
 	if err == nil {
 		return k
 	}
-	if ctx.Err() == nil && p.State.Session.Phase == ipc.Connected { // else what it said before tells more
+	if ctx.Err() != nil && time.Since(began) > hangs {
+		err = link.ErrSilent
+	}
+	if (ctx.Err() == nil || errors.Is(err, link.ErrSilent)) && p.State.Session.Phase == ipc.Connected { // else what it said before tells more
 		p.Contact, p.Said = standing(err)
 	}
 	if _, is := errors.AsType[*ipc.Problem](err); !is {
 		p.service.Close()
 		p.service = nil
 	}
+	p.After = nil
 	return nil
 }
 

@@ -29,6 +29,7 @@ type fake struct {
 	then   func(k *ipc.Knowledge) // what it knows from the second time on
 	asked  []string               // hosts
 	silent bool                   // it knows no questions
+	hangs  chan struct{}          // until it is closed, no question but the first is answered; nil: all are
 }
 
 func (f *fake) Handle(context.Context, link.Caller, ipc.Command) error { return nil }
@@ -41,6 +42,11 @@ func (f *fake) State() ipc.State {
 
 func (f *fake) Inform(_ context.Context, _ link.Caller, q ipc.Command, put func(ipc.Part) error) error {
 	f.mu.Lock()
+	if f.hangs != nil && len(f.asked) > 0 {
+		f.mu.Unlock()
+		<-f.hangs
+		f.mu.Lock()
+	}
 	defer f.mu.Unlock()
 	if f.silent {
 		return ipc.Problemf(ipc.UnknownCommand, "Update Stile.")
@@ -161,6 +167,19 @@ func TestWhatTheServiceSays(t *testing.T) {
 		if r := report(t, f.serve(t), port(t, row.open)); r.Code != row.want || r.Reachable != row.open {
 			t.Errorf("%s: %s: %s %+v", row.want, r.Code, r.Cause, r.Steps)
 		}
+	}
+}
+
+// TestAServiceThatFallsSilent: what it said before is not held against anybody
+// else.
+func TestAServiceThatFallsSilent(t *testing.T) {
+	f := newFake(t)
+	f.knows.Access[0].Seen = time.Now().Add(-time.Hour)
+	f.hangs = make(chan struct{})
+	socket := f.serve(t)
+	t.Cleanup(func() { close(f.hangs) })
+	if r := report(t, socket, port(t, false)); r.Code != cause.ServiceSilent {
+		t.Errorf("%+v", r)
 	}
 }
 

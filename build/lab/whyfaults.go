@@ -435,6 +435,9 @@ func (w *wonder) gatewayFaults() []fault {
 		{name: "the gateway is not heard any more", target: wiki, want: cause.GatewayLost,
 			inject: func() error { return errors.Join(nat.BlockUDP(w.net.home, true), w.pause(5*time.Second)) },
 			mend:   func() error { return nat.BlockUDP(w.net.home, false) }},
+		{name: "the gateway hangs", target: wiki, want: cause.GatewayLost,
+			inject: func() error { return errors.Join(w.freeze(d.gate), w.pause(5*time.Second)) },
+			mend:   func() error { return unix.Kill(d.gate.pid, unix.SIGCONT) }},
 		{name: "the network blocks UDP", target: wiki, want: cause.GatewayUnreachable,
 			inject: func() error {
 				if err := nat.BlockUDP(w.net.home, true); err != nil {
@@ -456,6 +459,30 @@ func (w *wonder) gatewayFaults() []fault {
 			},
 			mend: func() error { return d.startRelay(w.stage) }},
 	}
+}
+
+// freeze stops a program where it is, and waits until all of it stands still.
+func (w *wonder) freeze(r *role) error {
+	if err := unix.Kill(r.pid, unix.SIGSTOP); err != nil {
+		return err
+	}
+	_, err := w.within(time.Now(), readyWithin, func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", r.pid))
+		if err != nil {
+			return err
+		}
+		for _, t := range threads {
+			text, err := os.ReadFile(t)
+			if err != nil {
+				return err
+			}
+			if _, rest, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(rest, "T") {
+				return fmt.Errorf("a thread of %s still runs: %s", r.name, rest)
+			}
+		}
+		return nil
+	})
+	return err
 }
 
 // pause waits.
@@ -652,7 +679,7 @@ func (w *wonder) serviceFaults() []fault {
 	return []fault{
 		{name: "another user asks", target: wikiName + ":81", want: cause.ServiceNotAllowed, uid: somebody},
 		{name: "the service hangs", target: wiki, want: cause.ServiceSilent,
-			inject: func() error { return unix.Kill(d.client.pid, unix.SIGSTOP) }, mend: func() error { return unix.Kill(d.client.pid, unix.SIGCONT) }},
+			inject: func() error { return w.freeze(d.client) }, mend: func() error { return unix.Kill(d.client.pid, unix.SIGCONT) }},
 		{name: "somebody switches the tunnel interface off", target: wiki, want: cause.InterfaceDown,
 			inject: func() error {
 				device, err := laptop.Links.LinkByName("tun-stile")

@@ -25,19 +25,21 @@ func resource(f *Facts) finding {
 	case a == nil:
 		return finding{result: Open, detail: "one has it"}
 	}
-	var passes []string
+	var filters []string
+	everything := false
 	for _, r := range f.After.Access {
-		passes = append(passes, r.Filters...)
+		filters, everything = append(filters, r.Filters...), everything || len(r.Filters) == 0
 	}
-	slices.Sort(passes)
-	passes = slices.Compact(passes)
+	slices.Sort(filters)
+	filters = slices.Compact(filters)
 	const ask = "If you need it, ask your administrator to let it pass."
-	if f.After.Verdict == ipc.Denied && slices.Contains(passes, fmt.Sprintf("udp/%d", f.Target.Port)) || f.Target.Port == 0 && onlyWithoutTCP(f.After.Access) {
-		return broken(TCPNotAllowed, fmt.Sprintf("The resource “%s” lets no TCP pass here, only %s, which cannot be tried from here.", a.Name, strings.Join(passes, ", ")),
+	denied := f.After.Verdict == ipc.Denied
+	if denied && passes(filters, "udp", f.Target.Port) || f.Target.Port == 0 && !everything && !passes(filters, "tcp", 0) {
+		return broken(TCPNotAllowed, fmt.Sprintf("The resource “%s” lets no TCP pass here, only %s, which cannot be tried from here.", a.Name, strings.Join(filters, ", ")),
 			"Try it with the program that uses it. "+ask)
 	}
-	if f.After.Verdict == ipc.Denied {
-		return broken(FilterDeniesPort, fmt.Sprintf("The resource “%s” does not let port %d pass; it lets pass %s.", a.Name, f.Target.Port, strings.Join(passes, ", ")), ask)
+	if denied {
+		return broken(FilterDeniesPort, fmt.Sprintf("The resource “%s” does not let port %d pass; it lets pass %s.", a.Name, f.Target.Port, strings.Join(filters, ", ")), ask)
 	}
 	detail := "“" + a.Name + "”"
 	if a.Address != "" {
@@ -67,32 +69,48 @@ func (f *Facts) proxied() bool {
 	return slices.ContainsFunc(f.Attempts, func(a Attempt) bool { return a.Outcome == Opened && Proxied(a.To.Addr()) })
 }
 
-// onlyWithoutTCP reports whether no resource lets any TCP pass.
-func onlyWithoutTCP(list []ipc.Access) bool {
-	return !slices.ContainsFunc(list, func(a ipc.Access) bool {
-		return len(a.Filters) == 0 || slices.ContainsFunc(a.Filters, func(s string) bool { return strings.HasPrefix(s, "tcp") })
+// A filter is what a resource lets pass, such as "tcp/80-90", in parts.
+type filter struct {
+	protocol    string
+	first, last uint16
+}
+
+func parseFilter(s string) filter {
+	protocol, ports, limited := strings.Cut(s, "/")
+	f := filter{protocol, 0, 65535}
+	if limited {
+		n, _ := fmt.Sscanf(ports, "%d-%d", &f.first, &f.last)
+		switch n {
+		case 0:
+			return filter{} // of a newer service
+		case 1:
+			f.last = f.first
+		}
+	}
+	return f
+}
+
+// passes reports whether filters let something pass to a port, or at all if it
+// is 0.
+func passes(filters []string, protocol string, port uint16) bool {
+	return slices.ContainsFunc(filters, func(s string) bool {
+		f := parseFilter(s)
+		return f.protocol == protocol && (port == 0 || f.first <= port && port <= f.last)
 	})
 }
 
-// TCPPorts are ports that filters let pass, as far as they name any; all means
+// TCPPorts are ports that filters let pass, of a range the first; all means
 // that everything may.
 func TCPPorts(k *ipc.Knowledge) (ports []uint16, all bool) {
 	for _, a := range k.Access {
-		if len(a.Filters) == 0 {
-			all = true
-		}
+		all = all || len(a.Filters) == 0
 		for _, s := range a.Filters {
-			var first, last uint16
-			switch {
-			case s == "tcp":
+			switch f := parseFilter(s); {
+			case f.protocol != "tcp":
+			case f.first == 0:
 				all = true
-			default:
-				if n, _ := fmt.Sscanf(s, "tcp/%d-%d", &first, &last); n == 0 {
-					continue
-				}
-				if first > 0 && !slices.Contains(ports, first) {
-					ports = append(ports, first)
-				}
+			case !slices.Contains(ports, f.first):
+				ports = append(ports, f.first)
 			}
 		}
 	}
@@ -280,8 +298,7 @@ func gateway(f *Facts) finding {
 	case a.Heard.IsZero(), f.Ended.Sub(a.Heard) <= heardLately:
 		return ok
 	case f.Ended.Sub(a.Heard) < heardOf:
-		ok.result = Open
-		return ok
+		return broken(Unclear, fmt.Sprintf("The gateway%s was heard %s ago: it is too early to tell whether it is silent, or the host behind it.", at(a), brief(f.Ended.Sub(a.Heard))), "Ask again in a moment.")
 	}
 	return broken(GatewayLost, fmt.Sprintf("The gateway%s was connected and is not heard any more, for %s.", at(a), brief(f.Ended.Sub(a.Heard))),
 		"Check the network of this machine. Another path or gateway is looked for by itself; if it stays so, tell your administrator.")
@@ -294,7 +311,7 @@ func noPath(f *Facts, a *ipc.Access) finding {
 		return broken(GatewayConnecting, fmt.Sprintf("The connection to the gateway%s has just been begun.", at(a)), "Ask again in a moment.")
 	}
 	return broken(GatewayUnreachable, fmt.Sprintf("No path to the gateway%s is found: neither a direct one nor through a relay.", at(a)),
-		"The network that you are in, or the gateway's, probably blocks UDP. Try another network, or ask its administrator to let UDP pass.")
+		"The network that you are in, or the gateway's, probably blocks UDP: try another network, or ask its administrator to let UDP pass. If it does not, the gateway is in trouble: tell your administrator.")
 }
 
 // dnsTime is how long a gateway may take for a name before it is its DNS

@@ -249,6 +249,10 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.After.Verdict, f.After.Access[0].Filters = ipc.Denied, []string{"udp/443"}
 			f.end(Forbidden)
 		}},
+		{TCPNotAllowed, "UDP passes at many ports", func(f *Facts) {
+			f.After.Verdict, f.After.Access[0].Filters = ipc.Denied, []string{"udp/400-500"}
+			f.end(Forbidden)
+		}},
 		{TCPNotAllowed, "nothing else passes at all", func(f *Facts) {
 			f.Target.Port, f.After.Access[0].Filters, f.Attempts = 0, []string{"udp/53", "icmp"}, nil
 		}},
@@ -371,6 +375,7 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.After.Name, f.After.Proxies, f.After.Access[0].Binding = "", nil, ""
 			f.end(Unreachable)
 		}},
+		{Unclear, "the gateway was heard some time ago", func(f *Facts) { f.silence().Heard = noon.Add(-700 * time.Millisecond) }},
 		{Unclear, "the gateway was asked a moment ago", func(f *Facts) {
 			a := f.silence()
 			a.Binding, a.BindingSince, a.Waiting = ipc.BindingPending, f.Ended.Add(-time.Second), 2

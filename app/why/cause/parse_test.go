@@ -161,7 +161,7 @@ func TestTCPPorts(t *testing.T) {
 		filters []string
 		want    string
 	}{
-		{nil, "[] true"}, {[]string{"tcp"}, "[] true"}, {[]string{"tcp/80", "udp/53", "icmp", "tcp/8000-9000"}, "[80 8000] false"}, {[]string{"udp", "icmp"}, "[] false"},
+		{nil, "[] true"}, {[]string{"tcp"}, "[] true"}, {[]string{"tcp/80", "udp/53", "icmp", "tcp/8000-9000"}, "[80 8000] false"}, {[]string{"udp", "icmp", "tcp/x"}, "[] false"},
 	} {
 		ports, all := TCPPorts(&ipc.Knowledge{Access: []ipc.Access{{Filters: row.filters}}})
 		if got := fmt.Sprint(ports, all); got != row.want {
