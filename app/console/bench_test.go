@@ -39,7 +39,7 @@ func BenchmarkPage500(b *testing.B) {
 			for b.Loop() {
 				m := c.model(b.Context(), &guest{token: "TOKEN"}, name, q)
 				m.fill(true)
-				if err := layout.ExecuteTemplate(io.Discard, "page", m); err != nil {
+				if err := layout().ExecuteTemplate(io.Discard, "page", m); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -247,6 +247,25 @@ func TestBrowserShowsChanges(t *testing.T) {
 	}
 }
 
+// A page whose program has ended says that it is of the past.
+func TestBrowserTellsThatTheProgramEnded(t *testing.T) {
+	b := browser(t)
+	c, err := Listen(Config{Desk: newDesk(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Serve(ctx) }()
+	p, _ := enter(t, b, c)
+	p.Wait(`document.documentElement.classList.contains("live") && !document.querySelector("#gone").checkVisibility()`)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	p.Wait(`document.querySelector("#gone").checkVisibility()`)
+}
+
 func TestBrowserSearches(t *testing.T) {
 	b := browser(t)
 	d := newDesk(t)
@@ -616,6 +635,12 @@ func shoot(t *testing.T, p *chrome.Page, path string) {
 	}
 }
 
+// apart is how much two colours differ.
+func apart(a, b color.RGBA) int {
+	d := func(x, y uint8) int { return max(int(x), int(y)) - min(int(x), int(y)) }
+	return d(a.R, b.R) + d(a.G, b.G) + d(a.B, b.B)
+}
+
 func fewer(p image.Image) image.Image {
 	count := map[color.RGBA]int{}
 	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(p.At(x, y)).(color.RGBA) }
@@ -628,9 +653,18 @@ func fewer(p image.Image) image.Image {
 	often := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
 		return cmp.Or(count[b]-count[a], cmp.Compare(uint32(a.R)<<16|uint32(a.G)<<8|uint32(a.B), uint32(b.R)<<16|uint32(b.G)<<8|uint32(b.B)))
 	})
+	// After the most frequent come those that differ much, or shades of the letters
+	// would take the place of the few signs that have a colour of their own.
 	var palette color.Palette
-	for _, c := range often[:min(256, len(often))] {
+	for _, c := range often[:min(64, len(often))] {
 		palette = append(palette, c)
+	}
+	for _, least := range []int{48, 24, 12, 6, 0} {
+		for _, c := range often {
+			if len(palette) < 256 && !slices.ContainsFunc(palette, func(p color.Color) bool { return apart(p.(color.RGBA), c) <= least }) {
+				palette = append(palette, c)
+			}
+		}
 	}
 	few, nearest := image.NewPaletted(r, palette), map[color.RGBA]uint8{}
 	for y := r.Min.Y; y < r.Max.Y; y++ {

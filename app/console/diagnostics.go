@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"stile/app/menu"
 	"stile/app/why/cause"
@@ -125,7 +127,7 @@ func (p *diagnosticsPage) fillDNS() {
 	}
 	p.Checks = append(p.Checks, first)
 	for _, k := range d.Checks {
-		c := check{Dot: "green", What: menu.Plain(k.What)}
+		c := check{Dot: "green", What: capital(menu.Plain(k.What))}
 		took := tripText(p.T, time.Duration(k.TookMS*float64(time.Millisecond)))
 		if k.OK {
 			c.Text = took
@@ -137,6 +139,15 @@ func (p *diagnosticsPage) fillDNS() {
 		}
 		p.Checks = append(p.Checks, c)
 	}
+}
+
+// capital makes the beginning of a sentence of s.
+func capital(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	if n == 0 {
+		return s
+	}
+	return string(unicode.ToUpper(r)) + s[n:]
 }
 
 // A whyPage tells why something cannot be reached.

@@ -144,7 +144,7 @@ func parts(names []string, m model, sent map[string]string) ([]byte, error) {
 	var events, b bytes.Buffer
 	for _, name := range names {
 		b.Reset()
-		if err := layout.ExecuteTemplate(&b, "part-"+name, m); err != nil {
+		if err := layout().ExecuteTemplate(&b, "part-"+name, m); err != nil {
 			return nil, err
 		}
 		if b.String() == sent[name] {

@@ -401,7 +401,7 @@ func TestPagesAreAsTheyWereLookedAt(t *testing.T) {
 			m := c.model(t.Context(), &guest{token: "TOKEN"}, name, ask(raw))
 			m.fill(true)
 			var b strings.Builder
-			if err := layout.ExecuteTemplate(&b, "page", m); err != nil {
+			if err := layout().ExecuteTemplate(&b, "page", m); err != nil {
 				t.Fatal(err)
 			}
 			got := long.ReplaceAllString(b.String(), `d="…"`)

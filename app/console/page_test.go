@@ -21,7 +21,7 @@ func TestEveryPageCanBeMade(t *testing.T) {
 	for name := range pages {
 		m := c.model(t.Context(), &guest{token: "TOKEN"}, name, ask(""))
 		m.fill(true)
-		if err := layout.ExecuteTemplate(io.Discard, "page", m); err != nil {
+		if err := layout().ExecuteTemplate(io.Discard, "page", m); err != nil {
 			t.Error(name, err)
 		}
 		if _, err := parts(pages[name].parts, m, map[string]string{}); err != nil {

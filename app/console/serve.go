@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"stile/app/menu"
@@ -15,11 +16,10 @@ import (
 	"stile/assets"
 )
 
-var layout = parse(assets.Console)
-
-func parse(files fs.FS) *template.Template {
-	return template.Must(template.ParseFS(files, "console/*.html"))
-}
+// layout are the templates. Most runs of the program show no page.
+var layout = sync.OnceValue(func() *template.Template {
+	return template.Must(template.ParseFS(assets.Console, "console/*.html"))
+})
 
 // files are what pages consist of besides themselves.
 var files = map[string]string{
@@ -168,7 +168,7 @@ func (c *Console) refuse(w http.ResponseWriter, r *http.Request, status int, lan
 
 func (c *Console) send(w http.ResponseWriter, status int, name string, data any) {
 	var b bytes.Buffer
-	if err := layout.ExecuteTemplate(&b, name, data); err != nil {
+	if err := layout().ExecuteTemplate(&b, name, data); err != nil {
 		c.log.Error("a page cannot be made", "page", name, "error", err)
 		http.Error(w, "This page cannot be shown. The log of the app says why.", http.StatusInternalServerError)
 		return

@@ -34,6 +34,7 @@ type Console struct {
 	WrongTitle    string
 	WrongText     string
 	BusyText      string
+	Gone          string // the program does not answer any more
 
 	// Session.
 	Session        string

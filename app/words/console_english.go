@@ -32,6 +32,7 @@ var englishConsole = Console{
 	WrongTitle:    "This does not work",
 	WrongText:     "The browser sent something that Stile does not understand. Open the page again.",
 	BusyText:      "Too much at once. Try again in a moment.",
+	Gone:          "This page is not up to date any more, because Stile has ended or was started anew. Open the page from the Stile icon again.",
 
 	Session:        "Session",
 	HeadIn:         "You are connected",

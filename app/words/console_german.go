@@ -32,6 +32,7 @@ var germanConsole = Console{
 	WrongTitle:    "So geht es nicht",
 	WrongText:     "Der Browser hat etwas geschickt, was Stile nicht versteht. Öffnen Sie die Seite noch einmal.",
 	BusyText:      "Zu viel auf einmal. Versuchen Sie es gleich noch einmal.",
+	Gone:          "Diese Seite ist nicht mehr aktuell, weil Stile beendet oder neu gestartet wurde. Öffnen Sie sie noch einmal über das Stile-Symbol.",
 
 	Session:        "Sitzung",
 	HeadIn:         "Sie sind verbunden",

@@ -71,6 +71,7 @@
 
 	let stream = null;
 	let again = 0;
+	let missing = 0;
 	let searching = false;
 
 	function listen() {
@@ -88,9 +89,17 @@
 			searching = false;
 			show(JSON.parse(e.data));
 		};
-		mine.onopen = () => root.classList.add("live");
+		mine.onopen = () => {
+			root.classList.add("live");
+			clearTimeout(missing);
+			missing = 0;
+			document.getElementById("gone").hidden = true;
+		};
 		mine.onerror = () => {
 			root.classList.remove("live");
+			// What is shown may be wrong from now on. A moment without an answer is
+			// nothing to worry about.
+			missing ||= setTimeout(() => { document.getElementById("gone").hidden = false; }, 4000);
 			if (mine.readyState !== EventSource.CLOSED || stream !== mine) return;
 			if (searching) location.reload(); // the address says what was searched for
 			again = setTimeout(listen, 10000);
