@@ -123,11 +123,13 @@ func (d *daemon) keepRecord(reason string, o flight.Order) {
 		o.More = map[string]string{"goroutines": stacks()}
 	}
 	path, err := d.Logs.Keep("flight", reason, keptRecords, func(w io.Writer) error { return d.flight.Dump(w, o) })
-	if err != nil {
+	switch {
+	case o.Dying: // the log goes through the record, whose lock may be held for ever
+	case err != nil:
 		d.Log.Warn("the flight record could not be kept", "reason", reason, "error", err)
-		return
+	default:
+		d.Log.Warn("something went wrong; the flight record was kept", "reason", reason, "file", path)
 	}
-	d.Log.Warn("something went wrong; the flight record was kept", "reason", reason, "file", path)
 }
 
 func stacks() string {

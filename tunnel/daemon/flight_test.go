@@ -147,7 +147,12 @@ func TestKeptRecordIsAFileOfLines(t *testing.T) {
 	defer l.Close()
 	d := newDaemon(Config{StateDir: t.TempDir(), Log: l.Logger(), Logs: l}, wish{})
 	d.keepRecord(engineStuck, flight.Order{})
+	d.flight.Begin(flight.In, clock.Now()) // the panic comes in the middle of a batch
+	began := time.Now()
 	d.panicked("the reason")
+	if took := time.Since(began); took > dying/2 {
+		t.Errorf("it takes %v to die", took)
+	}
 	found, _ := filepath.Glob(filepath.Join(l.Dir(), "flight-*.jsonl"))
 	if len(found) != 2 {
 		t.Fatalf("%v", found)

@@ -17,7 +17,7 @@ import (
 const lineBytes = 280
 
 // Unlimited is the Limit of a dump of all there is.
-const Unlimited = 1 << 40
+const Unlimited = 1<<31 - 1
 
 // An Order says what to dump, and what for.
 type Order struct {

@@ -19,7 +19,8 @@
 // Size, and a chunk or two while nothing happens. The packet path takes one lock
 // for a batch, allocates nothing, and compares a packet with the one before it.
 //
-// A dump is JSON lines like those of the log files, oldest first:
+// A dump is JSON lines like those of the log files, oldest first. People read it
+// with "stile logs flight", or out of an export with
 //
 //	jq -r 'select(.message|startswith("packet"))
 //	  |"\(.time) \(.message) \(.protocol) \(.source) > \(.destination) \(.flags//"") \(.packets) \(.bytes) \(.outcome//"")"' record.jsonl
