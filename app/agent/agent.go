@@ -67,6 +67,8 @@ type Config struct {
 	Begin func(o signin.Options) (SignIn, error)
 	Open  func(ctx context.Context, address string) error // in the user's browser
 	Copy  func(ctx context.Context, text string) error    // to the clipboard
+	// Latest asks for a newer release; nil: nobody does.
+	Latest func(ctx context.Context) (menu.Update, error)
 
 	// Secrets is the user's own store; nil: the service keeps all tokens.
 	Secrets custody.Store
@@ -168,6 +170,9 @@ func (a *Agent) Run(ctx context.Context, d Desktop, p Pages) error {
 		}
 	})
 	g.Go(func() { a.begin(ctx) })
+	if a.Latest != nil {
+		g.Go(func() { a.lookForUpdates(ctx) })
+	}
 	a.work(ctx, &g)
 	g.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, errQuit) && !errors.Is(err, context.Canceled) {

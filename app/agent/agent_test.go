@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -466,6 +467,37 @@ func (l *fakeLogs) SetFilter(f string, d time.Duration) error {
 }
 func (l *fakeLogs) Clear() error { l.filters = append(l.filters, "clear"); return nil }
 func (l *fakeLogs) Dir() string  { return "/home/ada/logs" }
+
+func TestUpdates(t *testing.T) {
+	asked := 0
+	latest := func(context.Context) (menu.Update, error) {
+		if asked++; asked == 1 {
+			return menu.Update{}, errors.New("no network")
+		}
+		return menu.Update{Version: "9.0.0", URL: "https://r.example/dl"}, nil
+	}
+	run(t, func(w *world, c *Config) { c.Latest, w.state.Settings.CheckForUpdates = latest, true }, func(w *world) {
+		w.wait(updateEvery)
+		w.wants("notes", w.titles(), nil)
+		w.wait(2 * updateEvery)
+		w.wants("notes", w.titles(), []string{words.English.UpdateTitle("9.0.0")})
+		if i := w.item("update"); i == nil {
+			t.Error("not in the menu")
+		}
+		w.mu.Lock()
+		if !w.shown.Icon.Dot {
+			t.Error("the icon has no dot")
+		}
+		w.mu.Unlock()
+	})
+	asked = 0
+	run(t, func(_ *world, c *Config) { c.Latest = latest }, func(w *world) {
+		w.wait(10 * updateEvery)
+		if asked != 0 {
+			t.Error("an administrator forbade that")
+		}
+	})
+}
 
 func TestNewsOfTheSession(t *testing.T) {
 	problem := func(c ipc.Code) func(s *ipc.State) {

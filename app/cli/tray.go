@@ -13,10 +13,13 @@ import (
 	"stile/app/callback"
 	"stile/app/console"
 	"stile/app/instance"
+	"stile/app/menu"
 	"stile/app/prefs"
 	"stile/app/signin"
 	"stile/app/support"
 	"stile/app/tray"
+	releases "stile/app/update"
+	"stile/build/stamp"
 	"stile/platform/desktop"
 	"stile/platform/keystore"
 	self "stile/platform/program"
@@ -65,7 +68,12 @@ func (p *program) desk(ctx context.Context, c trayCommand, first *instance.Insta
 	if err != nil {
 		return err
 	}
+	var latest func(ctx context.Context) (menu.Update, error)
+	if stamp.Releases != "" {
+		latest = func(ctx context.Context) (menu.Update, error) { return releases.Check(ctx, stamp.Releases) }
+	}
 	a := agent.New(agent.Config{
+		Latest: latest,
 		Follow: func(ctx context.Context, tell func(link.News)) { link.Follow(ctx, p.socket, tell) },
 		Ask: func(ctx context.Context, c ipc.Command) error {
 			_, err := link.Do(ctx, p.socket, c)

@@ -6,6 +6,10 @@ package stamp
 var (
 	Version = "0.1.0"
 	Commit  = "unknown"
+
+	// Releases is where the app looks for newer versions of itself,
+	// "https://releases.example.com"; "": nowhere.
+	Releases = ""
 )
 
 // String is what --version prints.

@@ -53,3 +53,23 @@ func TestPathIsAFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestPackaging(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                            "deb",
+		"NAME=Debian\nID=debian\n":    "deb",
+		"ID=ubuntu\nID_LIKE=debian\n": "deb",
+		"ID=fedora\n":                 "rpm",
+		"ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n": "rpm",
+		"ID=opensuse-leap\n":                             "rpm",
+		"ID=sles\nID_LIKE='suse'\n":                      "rpm",
+		"PRETTY_NAME=\"not fedora\"\nID=arch":            "deb",
+	} {
+		if got := packaging(text); got != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	if h := Here(); h.OS == "" || h.Arch == "" {
+		t.Error(h)
+	}
+}
