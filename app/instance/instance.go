@@ -44,7 +44,7 @@ var (
 
 const (
 	lockName   = "launch.lock"
-	socketName = "app.sock"
+	socketName = "app"
 
 	answerTime  = 5 * time.Second // for the Ack
 	knocks      = 3               // attempts to connect
@@ -87,7 +87,7 @@ func Acquire(dir string) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := ipcsock.Listen(filepath.Join(dir, socketName), 0o600)
+	l, err := ipcsock.Listen(ipcsock.Beside(dir, socketName), 0o600)
 	if err != nil {
 		lock.Release()
 		return nil, err
@@ -149,7 +149,7 @@ func (i *Instance) Serve(ctx context.Context, take func(Message)) error {
 
 // hear takes one message. Whoever says something else is hung up on.
 func hear(conn net.Conn, take func(Message)) {
-	if sameUser(conn) != nil {
+	if caller, err := ipcsock.Caller(conn); err != nil || sameUser(caller) != nil {
 		return
 	}
 	body, err := read(conn)
@@ -177,13 +177,17 @@ func Send(ctx context.Context, dir string, m Message) error {
 	if err := dirs.Private(dir); err != nil {
 		return err
 	}
-	conn, err := knock(ctx, filepath.Join(dir, socketName))
+	conn, err := knock(ctx, ipcsock.Beside(dir, socketName))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := sameUser(conn); err != nil {
+	server, _, err := ipcsock.Server(conn)
+	if err == nil {
+		err = sameUser(server)
+	}
+	if err != nil {
 		return err
 	}
 	conn.SetDeadline(time.Now().Add(answerTime))
@@ -221,15 +225,12 @@ func knock(ctx context.Context, path string) (net.Conn, error) {
 }
 
 // sameUser makes sure that the other end is a program of this user.
-func sameUser(conn net.Conn) error {
-	peer, err := ipcsock.Caller(conn)
-	if err != nil {
-		return err
+func sameUser(peer ipcsock.Peer) error {
+	us, err := ipcsock.Self()
+	if err == nil && peer.User() != us {
+		err = fmt.Errorf("%w: user %s", ErrStranger, peer.User())
 	}
-	if int64(peer.UID) != int64(os.Geteuid()) {
-		return fmt.Errorf("%w: user %d", ErrStranger, peer.UID)
-	}
-	return nil
+	return err
 }
 
 // lost says why there was no answer.

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	case "knock": // speaks out of turn
-		conn, err := ipcsock.Dial(filepath.Join(dir, socketName))
+		conn, err := ipcsock.Dial(ipcsock.Beside(dir, socketName))
 		if err == nil {
 			send(conn, []byte(newInstance))
 			if _, err = read(conn); err != nil {
@@ -52,7 +52,11 @@ func another(t *testing.T, what, dir string, env ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
-	c := exec.CommandContext(ctx, "/proc/self/exe") // the file's folder is closed to others
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(ctx, self)
 	c.Env = append(os.Environ(), append([]string{"INSTANCE_TEST=" + what, "INSTANCE_DIR=" + dir}, env...)...)
 	return c
 }
@@ -248,12 +252,17 @@ func TestNoiseIsNotHeard(t *testing.T) {
 		frame("{}"), frame(`"Ack"`), frame(`"Quit"`), frame(`{"Deeplink":1}`), frame(`{"Deeplink":"x"}`), frame(`{"deeplink":"` + link + `"}`),
 		frame(`{"Deeplink":"` + link + `","x":1}`), frame(`[]`), frame(strings.Repeat(" ", maxMessage)),
 	} {
-		conn, err := net.Dial("unix", filepath.Join(dir, socketName))
+		conn, err := ipcsock.Dial(ipcsock.Beside(dir, socketName))
 		if err != nil {
 			t.Fatal(err)
 		}
 		conn.Write([]byte(noise))
-		conn.(*net.UnixConn).CloseWrite()
+		half, is := conn.(interface{ CloseWrite() error })
+		if !is {
+			conn.Close() // a pipe has no half
+			continue
+		}
+		half.CloseWrite()
 		if n, _ := conn.Read(make([]byte, 10)); n > 0 {
 			t.Errorf("%.40q was answered", noise)
 		}
@@ -261,7 +270,7 @@ func TestNoiseIsNotHeard(t *testing.T) {
 	}
 	var idle []net.Conn // as many as are let in but for one, saying nothing
 	for range connections - 1 {
-		conn, err := net.Dial("unix", filepath.Join(dir, socketName))
+		conn, err := ipcsock.Dial(ipcsock.Beside(dir, socketName))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +300,7 @@ func TestOtherUsers(t *testing.T) {
 	heard, _ := serve(t, dir)
 	// Wide open, as it never is: the kernel's word must do.
 	os.Chmod(dir, 0o777)
-	os.Chmod(filepath.Join(dir, socketName), 0o777)
+	os.Chmod(ipcsock.Beside(dir, socketName), 0o777)
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
