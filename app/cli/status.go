@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"golang.org/x/term"
 
 	"stile/build/stamp"
-	"stile/platform/ipcsock"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
 )
@@ -41,63 +39,20 @@ func (c statusCommand) Run(ctx context.Context, p *program) error {
 	return err
 }
 
-// retry is how often a service that is away is looked for.
-const retry = time.Second
-
 // watch shows states until ctx ends. A service that goes away may come back.
 func (p *program) watch(ctx context.Context, asJSON bool) error {
-	told := ""
-	for {
-		err := p.follow(ctx, asJSON)
-		if ctx.Err() != nil {
-			return nil // that is how one leaves
-		}
-		if !mayComeBack(err) {
-			return err
-		}
-		if why := explain(ctx, err); why != told {
-			fmt.Fprintf(p.err, "stile: %s\nWaiting for it.\n", why)
-			told = why
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
-		}
-	}
-}
-
-func mayComeBack(err error) bool {
-	if p, is := errors.AsType[*ipc.Problem](err); is {
-		return p.Code == ipc.Stopping || p.Code == ipc.Busy
-	}
-	return errors.Is(err, ipcsock.ErrNobody) || errors.Is(err, link.ErrGone) || errors.Is(err, link.ErrSilent)
-}
-
-// follow shows states of one connection until it breaks.
-func (p *program) follow(ctx context.Context, asJSON bool) error {
-	l, s, err := p.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
 	defer g.Wait()
 	defer cancel()
-	states, broken := make(chan *ipc.State), make(chan error, 1)
+	news := make(chan link.News)
 	g.Go(func() {
-		for {
-			s, err := l.Next(ctx)
-			if err != nil {
-				broken <- err
-				return
-			}
+		link.Follow(ctx, p.socket, func(n link.News) {
 			select {
-			case states <- s:
+			case news <- n:
 			case <-ctx.Done():
-				return
 			}
-		}
+		})
 	})
 	var tick <-chan time.Time // ages grow by themselves
 	if _, is := p.terminal(); is && !asJSON {
@@ -105,17 +60,32 @@ func (p *program) follow(ctx context.Context, asJSON bool) error {
 		defer ticker.Stop()
 		tick = ticker.C
 	}
+	var s *ipc.State // nil: the service is away
+	told := ""
 	for {
+		select {
+		case <-ctx.Done():
+			return nil // that is how one leaves
+		case <-tick:
+		case n := <-news:
+			s = n.State
+			if n.Presence == link.Denied || n.Presence == link.Outdated {
+				return n.Err
+			}
+			if n.Err == nil || ctx.Err() != nil {
+				break
+			}
+			if why := explain(ctx, n.Err); why != told {
+				fmt.Fprintf(p.err, "stile: %s\nWaiting for it.\n", why)
+				told = why
+			}
+		}
+		if s == nil {
+			continue
+		}
+		told = ""
 		if err := p.show(s, asJSON); err != nil {
 			return err
-		}
-		select {
-		case s = <-states:
-		case <-tick:
-		case err := <-broken:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }
