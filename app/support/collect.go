@@ -26,7 +26,7 @@ import (
 const (
 	chunk       = ipc.MaxFilePart
 	maxFile     = 50 << 20 // of one file (spec desktop-client.md 21)
-	meetTime    = 3 * time.Second
+	meetTime    = 5 * time.Second
 	idleTime    = 10 * time.Second // without a part of what the service has
 	settingSize = 64 << 10
 )

@@ -189,13 +189,19 @@ func (r *redactor) inContext(dst, b []byte, i, j int, f form, s *study) ([]byte,
 			return out, next
 		}
 	case s.asks:
-		dst = append(dst, s.out...)
-		if end := singleLabel(b, j, lowered(b[i]) != 'l'); end > 0 && !plain[strings.ToLower(string(b[j+1:end]))] {
-			dst = append(dst, ' ')
-			return append(dst, r.of(aLabel, string(b[j+1:end]))...), end
+		out, next := r.say(dst, b, i, j, f, s)
+		if end := singleLabel(b, j, lowered(b[i]) != 'l'); next == j && end > 0 && !plain[strings.ToLower(string(b[j+1:end]))] {
+			return append(append(out, ' '), r.of(aLabel, string(b[j+1:end]))...), end
 		}
-		return dst, j
-	case s.contextual:
+		return out, next
+	}
+	return r.say(dst, b, i, j, f, s)
+}
+
+// say appends what stands for the word b[i:j], or for the words that it is the
+// first of.
+func (r *redactor) say(dst, b []byte, i, j int, f form, s *study) ([]byte, int) {
+	if s.contextual {
 		out, next, _ := r.word(dst, b, i, j, f)
 		return out, next
 	}

@@ -272,6 +272,9 @@ func TestTheSameStaysTheSame(t *testing.T) {
 		{`{"m":"::ffff:192.168.7.9"}`, "lan1.9"},
 		{`{"m":"zoë miller’s laptop"}`, "user-1’s"},
 		{`{"m":"Zo\u00eb Miller"}`, "user-1"},
+		{`{"m":"D:\\Zoë Miller\\x"}`, `D:\\user-1\\x`},
+		{`{"m":"basic Zoë Miller, lookup"}`, `user-1, lookup`},
+		{`{"m":"to Zoë Miller"}`, `to user-1"`},
 		{`{"m":"` + url.QueryEscape("Zoë Miller") + `"}`, "user-1"},
 		{`{"m":"00:11:22:aa:bb:cc 00-11-22-AA-BB-CC 0011.22aa.bbcc enx001122aabbcc"}`, "mac-1 mac-1 mac-1 mac-1"},
 	} {

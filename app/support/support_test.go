@@ -321,7 +321,7 @@ func TestServiceIsDown(t *testing.T) {
 func TestServiceHangs(t *testing.T) {
 	h := &hanging{house{files: []ipc.FilePart{{Name: "service/settings.json", Data: []byte("{}\n")}}}}
 	out := filepath.Join(t.TempDir(), "x.zip")
-	r, err := Export(t.Context(), Options{Socket: serve(t, h), Out: out, AppLogs: []string{}, system: &surroundings{nil, route.Show, machine.Vitals, time.Second}}, nil)
+	r, err := Export(t.Context(), Options{Socket: serve(t, h), Out: out, AppLogs: []string{}, system: &surroundings{nil, route.Show, machine.Vitals, 4 * time.Second}}, nil)
 	if err != nil || !strings.Contains(strings.Join(r.Missing, "\n"), "stopped answering") {
 		t.Fatalf("%+v, %v", r, err)
 	}
