@@ -125,6 +125,11 @@ func (r *redactor) fieldValue(dst, b []byte, i, j int, form form, f field) ([]by
 	if !worth(value) || !v.sure && (f.class == private || f.machine && isWord(value)) {
 		return nil, 0
 	}
+	if f.class == private && r.begins[lowered(value[0])] {
+		if name, n, _ := r.phraseAt(b, v.begin, wordEnd(b, v.begin), form); n > len(value) { // not all of it is the value's
+			return append(dst, name...), v.begin + n
+		}
+	}
 	if !v.number {
 		return r.hide(dst, value, form, f), v.end
 	}
