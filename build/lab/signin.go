@@ -28,7 +28,12 @@ const user = host.BinDir + "/stile"
 // statusAnswer is how long "stile status" may take.
 const statusAnswer = 50 * time.Millisecond
 
-// runSignOutIn: a user signs in with a browser, out, and in again.
+// renewalSilence is how long a connection may be silent while its user signs in
+// again.
+const renewalSilence = time.Second
+
+// runSignOutIn: a user signs in with a browser, out, and in again; then on a
+// desktop, and again while connections are open.
 func runSignOutIn(s *stage) error {
 	if err := s.order.ours(); err != nil {
 		return err
@@ -39,6 +44,7 @@ func runSignOutIn(s *stage) error {
 	}
 	var before hostState
 	var first []string
+	var flows []*flow
 	wiki := func() error { _, err := v.first("http://" + wikiName + "/"); return err }
 	d := v.stile
 	return s.all(
@@ -76,6 +82,12 @@ func runSignOutIn(s *stage) error {
 			}
 			return err
 		}},
+		step{"the wiki answers", wiki},
+		step{"a user of a desktop signs in", func() error { return v.signInOnDesktop("desktop_sign_in_ms") }},
+		step{"the wiki answers", wiki},
+		step{"connections are open", func() (err error) { flows, err = v.flows("tcp", "udp"); return err }},
+		step{"the same user signs in once more", func() error { mark(flows); return v.signInOnDesktop("renewal_ms") }},
+		step{"the connections did not notice", func() error { return v.quiet("renewal_silence_ms", flows, renewalSilence) }},
 		step{"the wiki answers", wiki},
 		step{"all programs end when they are told to", v.end},
 		step{"the laptop is as before", func() error { return v.asBefore(before) }},
@@ -235,6 +247,51 @@ func (v *visit) signIn(metric string) error {
 	if err := v.stile.resolves(v.ctx); err != nil {
 		return fmt.Errorf("sign-in said that the tunnel stands: %w", err)
 	}
+	return nil
+}
+
+// signInOnDesktop plays a user whose browser leads back to the program.
+func (v *visit) signInOnDesktop(metric string) error {
+	began := time.Now()
+	h := v.net.laptop
+	c := h.Command(v.ctx, user, "sign-in")
+	c.Env = append(c.Env, "DISPLAY=:7", "BROWSER=true") // the address is printed, too
+	printed, printing, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer printed.Close()
+	c.Stdout = printing
+	err = h.Start(c)
+	printing.Close()
+	if err != nil {
+		return err
+	}
+	lines, page := bufio.NewScanner(printed), ""
+	for page == "" && lines.Scan() {
+		if text := strings.TrimSpace(lines.Text()); strings.HasPrefix(text, "https://") {
+			page = text
+		}
+	}
+	if page != "" {
+		browser := h.Self(v.ctx, "browse", page, userMail)
+		browser.Stdin = strings.NewReader(userPassword + "\n")
+		_, err = h.Output(browser)
+	} else {
+		err = errors.New("stile sign-in prints no address")
+	}
+	if err != nil {
+		c.Process.Signal(os.Interrupt)
+	}
+	for lines.Scan() {
+		if text := strings.TrimSpace(lines.Text()); text != "" {
+			v.note("stile says: %s", text)
+		}
+	}
+	if err = errors.Join(err, c.Wait()); err != nil {
+		return fmt.Errorf("sign in at %s: %w%s", page, err, tail(h.Log, 4))
+	}
+	v.metric(metric, ms(time.Since(began)))
 	return nil
 }
 
