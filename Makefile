@@ -32,8 +32,9 @@ test: unit desktop e2e jump ## all tests: units with the race detector, then rea
 unit: ## unit, property, fuzz-corpus and simulation tests
 	@$(STAGE) unit go test -race -timeout 9m ./...
 
-desktop: build ## the app on a headless desktop: real menu, real clicks
+desktop: build ## the app on a headless desktop: real menu, real clicks, its pages in a real browser
 	@$(STAGE) desktop env STILE_BIN_DIR=$(CURDIR)/$(BIN) go test -count=1 -timeout 5m ./build/desktop
+	@$(STAGE) browser env STILE_BROWSER=1 go test -count=1 -timeout 5m -run Browser ./app/console
 
 e2e: build ## real processes, TUN devices and kernels in network namespaces
 	@$(STAGE) e2e $(BIN)/lab run $(SCENARIOS) --json

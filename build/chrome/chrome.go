@@ -149,7 +149,7 @@ func (b *Browser) read() {
 		_, text, err := b.socket.Read(b.ctx)
 		if err != nil {
 			b.mu.Lock()
-			b.ended = err
+			b.ended = fmt.Errorf("%w: %w", errEnded, err)
 			for id, c := range b.waiting {
 				close(c)
 				delete(b.waiting, id)
@@ -206,7 +206,7 @@ func (b *Browser) call(session, method string, params, result any) error {
 	case r, ok := <-wait:
 		switch {
 		case !ok:
-			return errors.New("the browser has ended")
+			return errEnded
 		case r.Error != nil:
 			return fmt.Errorf("%s: %s", method, r.Error.Message)
 		case result != nil:
@@ -217,6 +217,9 @@ func (b *Browser) call(session, method string, params, result any) error {
 		return fmt.Errorf("%s: no answer", method)
 	}
 }
+
+// errEnded means that nothing can be asked any more.
+var errEnded = errors.New("the browser has ended; it crashes where there are no fonts at all: install fonts-dejavu-core")
 
 // A Page is a tab of a browser profile of its own.
 type Page struct {
@@ -389,6 +392,9 @@ func (p *Page) Wait(script string) {
 		var is bool
 		if err = p.eval("!!("+script+")", &is); err == nil && is { // while a page loads there is nothing to ask
 			return
+		}
+		if errors.Is(err, errEnded) {
+			p.b.t.Fatal(err)
 		}
 	}
 	var shown string
