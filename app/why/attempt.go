@@ -73,6 +73,13 @@ func (p *probe) try(ctx context.Context) {
 	}
 	p.Ended = time.Now()
 	p.refresh(ctx)
+	switch {
+	case len(p.Attempts) == 0:
+	case !p.told.After(p.Began):
+		p.After = nil // what came of the attempts is not known
+	case p.told.Before(p.Ended):
+		p.Ended = p.told // the rest was not looked at
+	}
 }
 
 // attempt opens a TCP connection and closes it.

@@ -52,16 +52,19 @@ func standing(err error) (cause.Contact, string) {
 	return cause.Broken, "Ask again in a moment; its log is shown by: journalctl -u stiled"
 }
 
-// hangs is how long the service may take for an answer about what it knows.
+// hangs is how long the service may take for an answer about what it knows, and
+// how long what it told before counts: on a busy machine it may be late in the
+// end.
 const hangs = time.Second
 
-// inspect asks what the service knows about a host; nil: it does not say. If it
-// stops telling, what it told before counts no more.
+// inspect asks what the service knows about a host; nil: it does not say.
 func (p *probe) inspect(ctx context.Context, host string) (k *ipc.Knowledge) {
 	if p.service == nil {
 		return nil
 	}
-	began := time.Now()
+	if p.told.IsZero() {
+		p.told = time.Now()
+	}
 	err := p.service.Ask(ctx, ipc.Inspect{Host: host, Port: p.Target.Port}, func(part ipc.Part) error {
 		if part.Knowledge != nil {
 			k = part.Knowledge
@@ -69,19 +72,23 @@ func (p *probe) inspect(ctx context.Context, host string) (k *ipc.Knowledge) {
 		return nil
 	})
 	if err == nil {
+		p.told = time.Now()
 		return k
-	}
-	if ctx.Err() != nil && time.Since(began) > hangs {
-		err = link.ErrSilent
-	}
-	if (ctx.Err() == nil || errors.Is(err, link.ErrSilent)) && p.State.Session.Phase == ipc.Connected { // else what it said before tells more
-		p.Contact, p.Said = standing(err)
 	}
 	if _, is := errors.AsType[*ipc.Problem](err); !is {
 		p.service.Close()
 		p.service = nil
 	}
-	p.After = nil
+	if ctx.Err() != nil {
+		if time.Since(p.told) <= hangs {
+			return nil
+		}
+		err = link.ErrSilent
+	}
+	p.After = nil                               // nothing tells whether it is still so
+	if p.State.Session.Phase == ipc.Connected { // else what it said before tells more
+		p.Contact, p.Said = standing(err)
+	}
 	return nil
 }
 

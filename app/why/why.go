@@ -69,6 +69,7 @@ type probe struct {
 	dnsPort uint16       // of sentinels
 	host    string       // what the service is asked about: the target, or an address of it
 	service *link.Client // nil: no contact
+	told    time.Time    // when the service last told what it knows
 }
 
 func (p *probe) judge() Report {
