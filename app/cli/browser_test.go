@@ -195,7 +195,10 @@ func TestInABrowser(t *testing.T) {
 	for name, f := range map[string]func(*testing.T, *chrome.Browser, string){
 		"by loopback": byLoopback, "again": again, "late or for somebody else": lateOrForSomebodyElse, "by code": byCode, "no browser here": noBrowserHere,
 	} {
-		t.Run(name, func(t *testing.T) { f(t, b, base) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			f(t, b, base)
+		})
 	}
 }
 

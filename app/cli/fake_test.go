@@ -154,7 +154,9 @@ func (r run) run(t *testing.T, socket string, args ...string) result {
 
 func (r run) runUntil(ctx context.Context, t *testing.T, socket string, args ...string) result {
 	t.Helper()
-	t.Setenv("STILE_SOCKET", socket)
+	if socket != "" { // not by the environment, so that tests can run side by side
+		args = append([]string{"--socket", socket}, args...)
+	}
 	in, type_, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -318,7 +318,22 @@ func FuzzFinish(f *testing.F) {
 func FuzzPaste(f *testing.F) {
 	f.Add(" .abc\n-def \n")
 	f.Add("\ufeffx")
+	a, err := Begin(Options{Base: "https://portal.example.net"}, bytes.NewReader(make([]byte, 64)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(code(answer(a)))
+	f.Add(answer(a))
 	f.Fuzz(func(t *testing.T, text string) {
+		a, err := Begin(Options{Base: "https://portal.example.net"}, bytes.NewReader(make([]byte, 64)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := a.Paste(text); (err == nil) != strings.HasPrefix(r.Token.Reveal(), a.nonce) {
+			t.Fatalf("%+v, %v", r, err)
+		} else if _, again := a.Paste(text); err == nil && again != ErrRepeated {
+			t.Fatalf("taken twice: %v", again)
+		}
 		r, err := Paste(text)
 		if err != nil {
 			return
