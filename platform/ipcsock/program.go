@@ -27,9 +27,10 @@ var (
 // of a caller at all (Linux before 6.5), the answer is nil: then who the user is
 // has to be enough (spec desktop-client.md 3.2).
 //
-// This keeps programs of a user from being used by others by accident, or by a
-// program that is where it may not debug or start others. It is a hurdle, not a
-// wall: whoever may start a trusted program can also have it act.
+// It keeps a user's other programs from driving the service: scripts, and what
+// runs in a sandbox that has the socket in it but may not start or debug programs
+// outside. It is a hurdle, not a wall: whoever may start a trusted program can
+// also have it act.
 func Trusted(conn net.Conn, p Peer, paths []string) error {
 	file, err := program(conn, p)
 	if errors.Is(err, errors.ErrUnsupported) {
