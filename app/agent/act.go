@@ -71,7 +71,7 @@ func (a *Agent) open(ctx context.Context, address string) error {
 	if errors.Is(err, desktop.ErrNoDesktop) {
 		return advice("No browser was found. Install one, or open this address yourself: " + address)
 	}
-	return err
+	return noBrowser(err)
 }
 
 // show opens a page of ours. Its address is a secret: it is not told where
@@ -81,5 +81,13 @@ func (a *Agent) show(ctx context.Context, p menu.Page) error {
 	if errors.Is(err, desktop.ErrNoDesktop) {
 		return advice("No browser was found to show the page in. Install one, or use the command line: stile --help")
 	}
-	return err
+	return noBrowser(err)
+}
+
+// noBrowser says what to do when the desktop could not open an address.
+func noBrowser(err error) error {
+	if err == nil {
+		return nil
+	}
+	return advice(fmt.Sprintf("Your desktop could not do that (%v). Choose a standard browser in its settings.", err))
 }

@@ -28,6 +28,8 @@ func TestShowForPictures(t *testing.T) {
 		})
 	case "busy", "live":
 		s.set(func(s *ipc.State) { s.Session.Phase, s.Session.Token = ipc.Connecting, ipc.TokenFromSignIn })
+	case "huge":
+		s.set(connected(500))
 	case "many":
 		s.set(connected(100))
 	}
