@@ -34,6 +34,7 @@ unit: ## unit, property, fuzz-corpus and simulation tests
 
 desktop: build ## the app on a headless desktop: real menu, real clicks, its pages in a real browser
 	@$(STAGE) desktop env STILE_BIN_DIR=$(CURDIR)/$(BIN) go test -count=1 -timeout 5m ./build/desktop
+	@command -v chromium >/dev/null || echo "NOT TESTED IN A BROWSER: install the packages chromium and fonts-dejavu-core" >&2
 	@$(STAGE) browser env STILE_BROWSER=1 go test -count=1 -timeout 5m -run Browser ./app/console
 
 e2e: build ## real processes, TUN devices and kernels in network namespaces
