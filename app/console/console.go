@@ -45,6 +45,10 @@ const (
 	maxHeader   = 16 << 10 // bytes
 	parting     = 2 * time.Second
 	maxAsking   = 2 // looks why something is not reachable, at a time
+
+	// tunnelInterface is the service's: that it comes and goes is no change of
+	// the network.
+	tunnelInterface = "tun-stile"
 )
 
 // Config is what the pages need.
@@ -126,13 +130,13 @@ func (c *Console) Serve(ctx context.Context) error {
 	})
 	g.Go(func() { c.watch(ctx) })
 	g.Go(func() {
-		err := netmon.Watch(ctx, c.tunnelInterface(), func() { c.note(event{what: networkChanged}) })
+		err := netmon.Watch(ctx, tunnelInterface, func() { c.note(event{what: networkChanged}) })
 		if err != nil && ctx.Err() == nil {
 			c.log.Debug("changes of the network will not be listed", "error", err)
 		}
 	})
 	g.Go(func() { c.jobs.run(ctx, c) })
-	if err := s.Serve(&ours{netutil.LimitListener(c.l, connections), c}); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(&ours{Listener: netutil.LimitListener(c.l, connections), c: c}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
@@ -152,18 +156,12 @@ func (c *Console) watch(ctx context.Context) {
 	}
 }
 
-func (c *Console) tunnelInterface() string {
-	if s := c.desk.View().State; s != nil {
-		return s.Tunnel.Interface
-	}
-	return ""
-}
-
 // ours hands on the connections of this user's programs. Loopback addresses
 // are for everybody on the machine.
 type ours struct {
 	net.Listener
-	c *Console
+	c    *Console
+	told sync.Once
 }
 
 func (o *ours) Accept() (net.Conn, error) {
@@ -179,7 +177,9 @@ func (o *ours) Accept() (net.Conn, error) {
 			o.c.log.Debug("whose browser this is cannot be told", "error", err)
 			return conn, nil
 		}
-		o.c.log.Warn("another user's program knocked at the status page, and was refused")
+		o.told.Do(func() {
+			o.c.log.Warn("another user's program knocked at the status page, and was refused; this is said once")
+		})
 		conn.Close()
 	}
 }
