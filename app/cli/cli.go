@@ -28,18 +28,19 @@ const (
 )
 
 type commands struct {
-	Tray      trayCommand         `cmd:"" help:"Show the icon, the menu and the pages for status and settings; that is what stile does without a command on a desktop."`
-	SignIn    signInCommand       `cmd:"" help:"Sign in, with your browser."`
-	SignOut   signOutCommand      `cmd:"" help:"Sign out and disconnect."`
-	Status    statusCommand       `cmd:"" help:"Show whether you are connected, to what, and how."`
-	Resources resourcesCommand    `cmd:"" help:"List what you can reach."`
-	Why       whyCommand          `cmd:"" help:"Find out why a host cannot be reached, and what to do."`
-	Internet  internetCommand     `cmd:"" help:"Send all other traffic through the tunnel too, or not."`
-	Logs      logsCommand         `cmd:"" help:"See, change, clear and export what is logged."`
-	Connect   connectCommand      `cmd:"" help:"Connect as who you are signed in, if that did not happen by itself."`
-	Settings  settingsCommand     `cmd:"" help:"See and change what the service goes by."`
-	Open      openDeepLinkCommand `cmd:"" name:"open-deep-link" hidden:"" help:"Hand an address of the URL scheme to the program that waits for it."`
-	Version   versionCommand      `cmd:"" help:"Show the versions of this program and of the service."`
+	Tray       trayCommand         `cmd:"" help:"Show the icon, the menu and the pages for status and settings; that is what stile does without a command on a desktop."`
+	SignIn     signInCommand       `cmd:"" help:"Sign in, with your browser."`
+	SignOut    signOutCommand      `cmd:"" help:"Sign out and disconnect."`
+	Status     statusCommand       `cmd:"" help:"Show whether you are connected, to what, and how."`
+	Resources  resourcesCommand    `cmd:"" help:"List what you can reach."`
+	Why        whyCommand          `cmd:"" help:"Find out why a host cannot be reached, and what to do."`
+	Internet   internetCommand     `cmd:"" help:"Send all other traffic through the tunnel too, or not."`
+	Logs       logsCommand         `cmd:"" help:"See, change, clear and export what is logged."`
+	Connect    connectCommand      `cmd:"" help:"Connect as who you are signed in, if that did not happen by itself."`
+	Settings   settingsCommand     `cmd:"" help:"See and change what the service goes by."`
+	Open       openDeepLinkCommand `cmd:"" name:"open-deep-link" hidden:"" help:"Hand an address of the URL scheme to the program that waits for it."`
+	Unregister unregisterCommand   `cmd:"" help:"Before you remove Stile: make your desktop forget its links and its start at login."`
+	Version    versionCommand      `cmd:"" help:"Show the versions of this program and of the service."`
 
 	Socket string `env:"STILE_SOCKET" default:"${socket}" placeholder:"PATH" hidden:"" help:"Where the service listens."`
 }

@@ -120,9 +120,7 @@ func (p *program) browse(ctx context.Context, o signin.Options) error {
 // ends. If it cannot, there are two other ways. An earlier command that still
 // waits gives way to this one.
 func (p *program) listen(ctx context.Context, in *callback.SignIn, replaced func()) {
-	if program, err := os.Executable(); err == nil {
-		p.register(program)
-	}
+	p.registerScheme() // if that fails, a stock portal's link can still be pasted
 	dir := filepath.Join(p.dir, signInDir)
 	i, err := instance.Acquire(dir)
 	for n := 0; n < 20 && (errors.Is(err, instance.ErrRunning) || errors.Is(err, instance.ErrOtherSession)); n++ {

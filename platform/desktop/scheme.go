@@ -84,6 +84,14 @@ func StartAtLogin(on bool, command ...string) error {
 	return nil
 }
 
+// StopAtLogin undoes StartAtLogin. It is no error if nothing starts.
+func StopAtLogin() error {
+	if err := startAtLogin(false, nil); err != nil {
+		return fmt.Errorf("change what starts at login: %w", err)
+	}
+	return nil
+}
+
 // usable refuses what no desktop could start.
 func usable(program string) error {
 	if !filepath.IsAbs(program) || strings.ContainsFunc(program, func(r rune) bool { return r < ' ' || r == 0x7f }) {

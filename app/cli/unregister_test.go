@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"stile/platform/desktop"
+)
+
+func TestTheDesktopForgets(t *testing.T) {
+	home := t.TempDir()
+	for _, v := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME"} {
+		t.Setenv(v, "")
+	}
+	t.Setenv("HOME", home)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	desktop.Register(self) // the tools that it needs may be missing; the entry is written first
+	if err := desktop.StartAtLogin(true, self); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		run{}.run(t, "", "unregister").want(t, done, "knows nothing", "")
+	}
+	for _, file := range []string{".config/autostart/stile.desktop", ".local/share/applications/stile-url.desktop"} {
+		if _, err := os.Stat(filepath.Join(home, file)); err == nil {
+			t.Errorf("%s is left", file)
+		}
+	}
+}
