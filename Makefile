@@ -55,6 +55,7 @@ cross: ## compile the products for every system
 
 bench: build ## benchmarks, each beside a baseline in the same run
 	go test -run '^$$' -bench . -benchmem ./tunnel/... ./platform/... ./app/...
+	STILE_BIN_DIR=$(CURDIR)/$(BIN) go test -run '^$$' -bench App -benchtime 1x ./build/desktop
 	$(BIN)/lab bench throughput --json
 	$(BIN)/lab bench gateway --json
 

@@ -44,6 +44,7 @@ var homes = map[string][]string{
 	"github.com/prometheus":          {"tunnel/operator"},
 	"golang.zx2c4.com/wireguard":     {"platform/", "build/lab/"},
 	"golang.zx2c4.com/wireguard/tun": {"platform/tun", "build/lab/"},
+	"github.com/jezek/xgb":           {"platform/desktop"},
 	"github.com/godbus/dbus/v5":      {"platform/"},
 	"github.com/Microsoft/go-winio":  {"platform/ipcsock"},
 	"github.com/danieljoos/wincred":  {"platform/keystore"},

@@ -7,7 +7,7 @@ import (
 )
 
 // ErrNoClipboard means that nothing on this desktop takes a text to copy: the
-// user has to install something.
+// user has to install something, unless there is an X server.
 var ErrNoClipboard = errors.New("nothing here can copy to the clipboard: install wl-clipboard (Wayland), or xclip or xsel (X11)")
 
 // copyTime is how long the clipboard may take.

@@ -44,7 +44,7 @@ func copyText(ctx context.Context, text string) error {
 		}
 		failure = fmt.Errorf("copy with %s: %w", c.command[0], err)
 	}
-	if klipper(ctx, text) == nil {
+	if klipper(ctx, text) == nil || copyX11(ctx, text) == nil {
 		return nil
 	}
 	return failure
