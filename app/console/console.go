@@ -16,6 +16,11 @@
 //	go test ./app/console -run TestDemo -demo 10m -v
 //
 // prints an address to open. Templates and styles are read anew with each run.
+// STILE_BROWSER=1 has the tests use a real browser, too, and
+//
+//	STILE_SHOTS=assets/shots go test ./app/console -run TestShots
+//
+// takes the pictures of the documentation anew.
 package console
 
 import (

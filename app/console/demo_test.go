@@ -41,10 +41,12 @@ func TestDemo(t *testing.T) {
 	}
 	invent(c, d.View().State, time.Now())
 	fmt.Println("Open within a minute:", c.URL(menu.StatusPage))
-	go d.play(ctx)
+	var g sync.WaitGroup
+	g.Go(func() { d.play(ctx) })
 	if err := c.Serve(ctx); err != nil {
 		t.Error(err)
 	}
+	g.Wait()
 }
 
 // noon is when everything in the tests takes place.

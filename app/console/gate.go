@@ -154,15 +154,14 @@ func (c *Console) foreign(r *http.Request) bool {
 			return true
 		}
 	}
-	if r.Method == http.MethodPost && len(origins) != 1 {
-		return true // browsers always say it with a form
-	}
-	for _, from := range r.Header.Values("Sec-Fetch-Site") {
+	sites := r.Header.Values("Sec-Fetch-Site")
+	for _, from := range sites {
 		if from != "same-origin" && (from != "none" || r.Method == http.MethodPost) {
 			return true
 		}
 	}
-	return false
+	// Browsers say at least one of the two with a form.
+	return r.Method == http.MethodPost && len(origins) == 0 && len(sites) == 0
 }
 
 // prefetched reports whether a browser only guesses that its user may want the
