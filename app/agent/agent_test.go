@@ -188,7 +188,7 @@ func TestASignIn(t *testing.T) {
 		w.looks(menu.Busy, "waiting", "cancel")
 		w.wants("opened", w.pages(), []string{"https://portal.example.com/?nonce=secret"})
 		first := w.signIns[0]
-		if first.options != (signin.Options{Base: "https://portal.example.com"}) {
+		if first.options != (signin.Options{Base: "https://portal.example.com", Portal: "wss://portal.example.com"}) {
 			t.Errorf("%+v", first.options)
 		}
 		if w.SignInURL() != first.URL() {
@@ -259,9 +259,9 @@ func TestWhereToSignIn(t *testing.T) {
 		change func(s *ipc.State)
 		want   signin.Options
 	}{
-		{func(s *ipc.State) { s.Settings.APIURL = "wss://other.example.com" }, signin.Options{Base: "https://other.example.com"}},
-		{func(s *ipc.State) { s.Session.AuthURL = "https://in.example.com" }, signin.Options{Base: "https://in.example.com"}},
-		{func(s *ipc.State) { s.Settings.AuthURL, s.Settings.AccountSlug = "https://set.example.com", "acme" }, signin.Options{Base: "https://set.example.com", Account: "acme"}},
+		{func(s *ipc.State) { s.Settings.APIURL = "wss://other.example.com" }, signin.Options{Base: "https://other.example.com", Portal: "wss://other.example.com"}},
+		{func(s *ipc.State) { s.Session.AuthURL = "https://in.example.com" }, signin.Options{Base: "https://in.example.com", Portal: "wss://portal.example.com"}},
+		{func(s *ipc.State) { s.Settings.AuthURL, s.Settings.AccountSlug = "https://set.example.com", "acme" }, signin.Options{Base: "https://set.example.com", Account: "acme", Portal: "wss://portal.example.com"}},
 	} {
 		run(t, func(w *world, _ *Config) { row.change(&w.state) }, func(w *world) {
 			w.click("sign-in")

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 
 	"stile/app/custody"
@@ -23,9 +22,9 @@ func newCustody(a *Agent) *custody.Keeper {
 func (a *Agent) handOver(ctx context.Context, r signin.Result) error {
 	s := a.View().State
 	if a.custody == nil || s == nil || !a.Prefs().OnLogin() {
-		return a.ask(ctx, ipc.SignIn{Token: r.Token, AccountSlug: r.Account, Actor: r.Actor})
+		return a.ask(ctx, ipc.SignIn{Token: r.Token, AccountSlug: r.Account, Actor: r.Actor, Portal: r.Portal})
 	}
-	if err := a.custody.SignIn(ctx, cmp.Or(s.Settings.APIURL, s.Session.Portal), r); err != nil {
+	if err := a.custody.SignIn(ctx, r); err != nil {
 		return advice(reason(err))
 	}
 	return nil

@@ -58,10 +58,10 @@ func TestWhoKeepsTheToken(t *testing.T) {
 		run(t, prepare, func(w *world) {
 			w.Clicked(menu.SignIn{})
 			w.wait(time.Second)
-			w.signIns[0].answers <- signin.Result{Token: "n.secret", Account: "acme", Actor: "Ada"}
+			w.signIns[0].answers <- signin.Result{Token: "n.secret", Account: "acme", Actor: "Ada", Portal: w.signIns[0].options.Portal}
 			w.wait(time.Second)
 			in, is := w.commands[len(w.commands)-1].(ipc.SignIn)
-			if !is || in.Token.Reveal() != "n.secret" || in.AccountSlug != "acme" || (in.KeptSince != 0) != onLogin || (len(store.all) == 1) != onLogin {
+			if !is || in.Token.Reveal() != "n.secret" || in.AccountSlug != "acme" || in.Portal != "wss://portal.example.com" || (in.KeptSince != 0) != onLogin || (len(store.all) == 1) != onLogin {
 				t.Errorf("at login: %v: %+v, %d secrets", onLogin, w.commands, len(store.all))
 			}
 			w.set(func(s *ipc.State) {

@@ -67,9 +67,8 @@ func (a *Agent) beginSignIn(ctx context.Context) error {
 
 // place is where to sign in.
 func (a *Agent) place(s *ipc.State) (signin.Options, error) {
-	base := cmp.Or(s.Settings.AuthURL, s.Session.AuthURL)
+	base, portal := cmp.Or(s.Settings.AuthURL, s.Session.AuthURL), cmp.Or(s.Settings.APIURL, s.Session.Portal)
 	if base == "" {
-		portal := cmp.Or(s.Settings.APIURL, s.Session.Portal)
 		if portal == "" {
 			return signin.Options{}, advice("No portal is configured. Set its address in the settings, or ask an administrator.")
 		}
@@ -78,7 +77,7 @@ func (a *Agent) place(s *ipc.State) (signin.Options, error) {
 			return signin.Options{}, err
 		}
 	}
-	return signin.Options{Base: base, Account: cmp.Or(s.Settings.AccountSlug, a.Prefs().AccountSlug)}, nil
+	return signin.Options{Base: base, Account: cmp.Or(s.Settings.AccountSlug, a.Prefs().AccountSlug), Portal: portal}, nil
 }
 
 // runSignIn waits for the answer, hands it to the service, and goes on telling

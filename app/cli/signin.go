@@ -53,6 +53,7 @@ func (c signInCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	place.Portal = cmp.Or(s.Settings.APIURL, place.Portal) // what is set counts for the next session
 	if !c.NoBrowser {
 		err := p.browse(ctx, place)
 		if !errors.Is(err, desktop.ErrNoDesktop) {
@@ -189,7 +190,7 @@ func (p *program) paste(ctx context.Context, o signin.Options) (signin.Result, e
 	if errors.Is(err, ipc.ErrNoToken) {
 		err = errors.New("there was no token. Copy all of it from the page, and paste it here")
 	}
-	r.Account = o.Account
+	r.Account, r.Portal = o.Account, o.Portal
 	return r, err
 }
 
@@ -275,7 +276,7 @@ func (p *program) signIn(ctx context.Context, r signin.Result) error {
 		return err
 	}
 	defer l.Close()
-	if err := l.Do(ctx, ipc.SignIn{Token: r.Token, AccountSlug: r.Account, Actor: r.Actor}); err != nil {
+	if err := l.Do(ctx, ipc.SignIn{Token: r.Token, AccountSlug: r.Account, Actor: r.Actor, Portal: r.Portal}); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.err, "Signed in. Connecting …")

@@ -82,13 +82,13 @@ type kept struct {
 	Since   int64  `json:"since_ms"` // Unix milliseconds
 }
 
-// SignIn hands the service what a sign-in at its portal, an address, has
-// yielded, and finds out who keeps the token. The error is the service's.
-func (k *Keeper) SignIn(ctx context.Context, portal string, r signin.Result) error {
+// SignIn hands the service what a sign-in has yielded, and finds out who keeps
+// the token. The error is the service's.
+func (k *Keeper) SignIn(ctx context.Context, r signin.Result) error {
 	k.acting.Lock()
 	defer k.acting.Unlock()
-	in := ipc.SignIn{Token: r.Token, AccountSlug: r.Account, Actor: r.Actor}
-	if portal == "" {
+	in := ipc.SignIn{Token: r.Token, AccountSlug: r.Account, Actor: r.Actor, Portal: r.Portal}
+	if r.Portal == "" {
 		return k.Do(ctx, in)
 	}
 	in.KeptSince = time.Now().UnixMilli()
@@ -97,7 +97,7 @@ func (k *Keeper) SignIn(ctx context.Context, portal string, r signin.Result) err
 	}
 	text, err := json.Marshal(kept{1, r.Token.Reveal(), r.Account, r.Actor, in.KeptSince})
 	if err == nil {
-		err = k.Store.Save(ctx, portal, string(text))
+		err = k.Store.Save(ctx, r.Portal, string(text))
 	}
 	if err == nil {
 		k.Log.Info("the user's own store keeps the token")
@@ -185,7 +185,7 @@ func (k *Keeper) look(ctx context.Context, s *ipc.State) (later bool) {
 		k.Log.Warn("what is kept for this portal is no token of this version", "portal", portal)
 		return false
 	}
-	err = k.Do(ctx, ipc.SignIn{Token: token, AccountSlug: in.Account, Actor: in.Actor, KeptSince: in.Since, Back: true})
+	err = k.Do(ctx, ipc.SignIn{Token: token, AccountSlug: in.Account, Actor: in.Actor, KeptSince: in.Since, Back: true, Portal: portal})
 	if p, is := errors.AsType[*ipc.Problem](err); is && p.Code == ipc.SignedOutSince {
 		k.delete(ctx, portal)
 		return false

@@ -120,7 +120,7 @@ func in(t *testing.T, script func(h *house)) {
 
 func (h *house) signIn() {
 	h.t.Helper()
-	if err := h.SignIn(h.t.Context(), portal, signin.Result{Token: "n.hunter2", Account: "acme", Actor: "Alice"}); err != nil {
+	if err := h.SignIn(h.t.Context(), signin.Result{Token: "n.hunter2", Account: "acme", Actor: "Alice", Portal: portal}); err != nil {
 		h.t.Fatal(err)
 	}
 	synctest.Wait()
@@ -139,11 +139,11 @@ func (h *house) last() ipc.SignIn {
 func TestTheUsersStoreKeepsTheToken(t *testing.T) {
 	in(t, func(h *house) {
 		h.signIn()
-		if c := h.last(); c.KeptSince == 0 || c.Back || len(h.told) != 1 || len(h.secrets) != 1 {
+		if c := h.last(); c.KeptSince == 0 || c.Back || c.Portal != portal || len(h.told) != 1 || len(h.secrets) != 1 {
 			t.Errorf("%+v, %d secrets", h.told, len(h.secrets))
 		}
 		h.reboot()
-		if c := h.last(); !c.Back || c.Token.Reveal() != "n.hunter2" || c.AccountSlug != "acme" || c.Actor != "Alice" || c.KeptSince != time.Now().Add(-time.Hour).UnixMilli() {
+		if c := h.last(); !c.Back || c.Portal != portal || c.Token.Reveal() != "n.hunter2" || c.AccountSlug != "acme" || c.Actor != "Alice" || c.KeptSince != time.Now().Add(-time.Hour).UnixMilli() {
 			t.Errorf("not brought back: %+v", c)
 		}
 		if len(h.told) != 1 {
@@ -174,7 +174,7 @@ func TestWithoutAStoreTheServiceKeepsTheToken(t *testing.T) {
 		})
 	}
 	in(t, func(h *house) { // nobody knows for which portal
-		if err := h.SignIn(t.Context(), "", signin.Result{Token: "n.hunter2"}); err != nil || h.last().KeptSince != 0 || len(h.secrets) > 0 {
+		if err := h.SignIn(t.Context(), signin.Result{Token: "n.hunter2"}); err != nil || h.last().KeptSince != 0 || len(h.secrets) > 0 {
 			t.Errorf("%v, %+v", err, h.last())
 		}
 	})
@@ -245,7 +245,7 @@ func TestCopiesThatAreWorthless(t *testing.T) {
 func TestTheServiceRefuses(t *testing.T) {
 	in(t, func(h *house) {
 		h.refuse = func(ipc.Command) error { return ipc.Problemf(ipc.HeldByOther, "Bob is signed in.") }
-		if err := h.SignIn(t.Context(), portal, signin.Result{Token: "n.hunter2"}); err == nil || len(h.secrets) > 0 {
+		if err := h.SignIn(t.Context(), signin.Result{Token: "n.hunter2", Portal: portal}); err == nil || len(h.secrets) > 0 {
 			t.Errorf("%v, %d secrets", err, len(h.secrets))
 		}
 		if err := h.SignOut(t.Context(), portal); err == nil {

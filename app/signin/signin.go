@@ -83,6 +83,9 @@ type Options struct {
 	// Redirect is where the browser may take the answer as well:
 	// "http://127.0.0.1:PORT/PATH"; "" if nobody listens.
 	Redirect string
+	// Portal is the address of the portal for programs that the user signs in for;
+	// it comes back in the Result.
+	Portal string
 }
 
 // An Attempt is one sign-in, from opening the browser to the first right
@@ -91,7 +94,8 @@ type Attempt struct {
 	url          string
 	redirect     *url.URL // nil: no loopback
 	nonce, state string   // 64 lower-case hexadecimal characters each
-	over         error    // ErrRepeated or ErrLate; nil: waiting
+	portal       string
+	over         error // ErrRepeated or ErrLate; nil: waiting
 }
 
 // A Result is what a sign-in yields. Account and Actor are for people to see,
@@ -99,6 +103,7 @@ type Attempt struct {
 type Result struct {
 	Token          ipc.Secret
 	Account, Actor string
+	Portal         string // that of the Options
 }
 
 // Begin starts a sign-in. random is crypto/rand's reader.
@@ -111,7 +116,7 @@ func Begin(o Options, random io.Reader) (*Attempt, error) {
 	if _, err := io.ReadFull(random, b[:]); err != nil {
 		return nil, fmt.Errorf("begin to sign in: %w", err)
 	}
-	a := &Attempt{nonce: hex.EncodeToString(b[:32]), state: hex.EncodeToString(b[32:])}
+	a := &Attempt{nonce: hex.EncodeToString(b[:32]), state: hex.EncodeToString(b[32:]), portal: o.Portal}
 	query := url.Values{"as": {"gui-client"}, "nonce": {a.nonce}, "state": {a.state}}
 	if o.Redirect != "" {
 		if a.redirect, err = url.Parse(o.Redirect); err != nil {
@@ -195,7 +200,7 @@ func (a *Attempt) take(query string) (Result, error) {
 		return Result{}, ErrIncomplete
 	}
 	a.over = ErrRepeated
-	r := Result{Token: token, Actor: line(values["actor_name"][0])}
+	r := Result{Token: token, Actor: line(values["actor_name"][0]), Portal: a.portal}
 	if slug := values["account_slug"][0]; ipc.IsSlug(slug) {
 		r.Account = slug
 	}
@@ -254,7 +259,7 @@ func Place(s *ipc.Session, base, account string) (Options, error) {
 		}
 	}
 	_, err := address(base, account)
-	return Options{Base: base, Account: account}, err
+	return Options{Base: base, Account: account, Portal: s.Portal}, err
 }
 
 // Base derives the address of the sign-in pages from that of the portal for

@@ -199,6 +199,12 @@ func newDaemon(c Config, w wish) *daemon {
 	s := d.settings(w, policy)
 	d.logAs(s)
 	w.Paused = !*s.ConnectOnStart && w.Source == ipc.TokenFromSignIn
+	if w.Token != "" && w.Portal == "" && s.APIURL != "" && w.Source == ipc.TokenFromSignIn { // of a version that did not note it
+		w.Portal = s.APIURL
+		if err := d.saveSignIn(w); err != nil {
+			d.Log.Warn("which portal the token is of could not be noted", "error", err)
+		}
+	}
 	d.view = view{wish: w, policy: policy, phase: ipc.SignedOut, since: time.Now()}
 	d.server = link.New(link.Config{Service: d, Version: c.Version, Seated: new(seat.Keeper).Has, Programs: c.Programs, Log: c.Log})
 	return d
@@ -377,12 +383,15 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		if c.Back && w.Token != "" {
 			return w, nil // it does not have to come back
 		}
-		if c.Back && d.outdated(c.KeptSince) {
+		if c.Back && d.outdated(from, c.KeptSince) {
 			return w, ipc.Problemf(ipc.SignedOutSince, "You have signed out since this token was kept. Sign in again.")
 		}
 		portal := d.settings(w, d.seen().policy).APIURL
 		if _, why := w.signedOut().obstacle(ipc.Settings{APIURL: portal}); why != nil {
 			return w, why
+		}
+		if c.Portal != "" && !samePortal(c.Portal, portal) {
+			return w, ipc.Problemf(ipc.PortalChanged, "This sign-in is for %s, but the settings name %s by now. Sign in there, or set api_url back.", c.Portal, portal)
 		}
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(c.Token.Reveal()), ipc.TokenFromSignIn, c.AccountSlug, c.Actor
 		w.Holder, w.Portal, w.KeptSince = "", portal, c.KeptSince
@@ -396,9 +405,13 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		if w.Source.Managed() {
 			return w, managed
 		}
+		user := w.Holder
+		if w.Token == "" && !from.Admin() {
+			user = from.User()
+		}
 		w = w.signedOut()
 		d.Log.Info("signing out")
-		if err := d.saveSignOut(time.Now()); err != nil { // the user's own store may forget it, too
+		if err := d.saveSignOut(user, time.Now()); err != nil { // the user's own store may forget it, too
 			d.Log.Warn("tokens that programs have kept may come back", "error", err)
 		}
 		return w, d.deleteSignIn()

@@ -210,3 +210,55 @@ func TestTokensThatTheUserKeeps(t *testing.T) {
 		}
 	})
 }
+
+// A sign-in that cannot be stored does not take the place of the one before,
+// wherever that is.
+func TestASignInThatCannotBeStoredLosesNone(t *testing.T) {
+	for _, before := range []ipc.SignIn{{Token: "abc"}, {Token: "abc", KeptSince: 1 << 50}} {
+		c := Config{StateDir: t.TempDir(), MemoryDir: t.TempDir(), Log: quiet}
+		run(t, c, wish{}, func(h *house) {
+			h.command(before)
+			full, next := c.MemoryDir, ipc.SignIn{Token: "next", KeptSince: 1 << 50}
+			if before.KeptSince != 0 {
+				full, next.KeptSince = c.StateDir, 0
+			}
+			os.RemoveAll(full)
+			os.WriteFile(full, nil, 0o600) // takes no file
+			if h.Handle(h.t.Context(), link.Caller{}, next) == nil {
+				t.Error("stored where nothing can be")
+			}
+			if w := c.loadWish(); w.Token != "abc" {
+				t.Errorf("after a restart, the token is %q", w.Token.Reveal())
+			}
+		})
+	}
+}
+
+// That one user signs out says nothing of what others keep.
+func TestSigningOutIsOneUsersWish(t *testing.T) {
+	c := Config{StateDir: t.TempDir(), MemoryDir: t.TempDir(), Log: quiet}
+	alice, bob := link.Caller{UID: 60001}, link.Caller{UID: 60002}
+	run(t, c, wish{}, func(h *house) {
+		kept := ipc.SignIn{Token: "abc", KeptSince: time.Now().UnixMilli(), Back: true}
+		try := func(from link.Caller, what ipc.Command, want ipc.Code) {
+			t.Helper()
+			time.Sleep(time.Second)
+			if got := h.refusal(from, what); got != want {
+				t.Errorf("%T: %q", what, got)
+			}
+			if s := h.session(); s != nil && h.loadWish().Token == "" {
+				h.end(nil)
+			}
+		}
+		try(bob, ipc.SignIn{Token: "bob's"}, "")
+		try(bob, ipc.SignOut{}, "")
+		try(bob, ipc.SignOut{}, "") // nobody's session
+		try(alice, kept, "")
+		try(link.Caller{}, ipc.SignOut{}, "") // root does it for her
+		try(alice, kept, ipc.SignedOutSince)
+		try(bob, kept, ipc.SignedOutSince)
+		kept.KeptSince = time.Now().UnixMilli()
+		try(link.Caller{}, ipc.SignOut{}, "") // nobody's, and of an administrator: everybody's
+		try(alice, kept, ipc.SignedOutSince)
+	})
+}

@@ -68,14 +68,14 @@ func (c *Config) settings(w wish, policy choice) ipc.Settings {
 	return s
 }
 
-// CheckPortal tells whether an administrator's token has a portal to go to.
-// Without such a token, users may still name one.
+// CheckPortal tells whether an administrator's token has a portal to go to,
+// which only an administrator can name. Without such a token, users may.
 func (c *Config) CheckPortal() error {
 	if c.Token == "" || c.Portal.URL != "" {
 		return nil
 	}
 	d := &daemon{Config: *c}
-	if w := c.loadWish(); d.settings(w, d.readPolicy()).APIURL != "" {
+	if d.settings(wish{}, d.readPolicy()).APIURL != "" {
 		return nil
 	}
 	return dial.CheckURL("", false)
@@ -141,9 +141,11 @@ func (d *daemon) logAs(s ipc.Settings) {
 
 // obstacle tells why a token is not used. A token is a secret between a user
 // and one portal: another portal, unless an administrator named it, does not
-// get to see it.
+// get to see it. An administrator's token goes where an administrator said.
 func (w wish) obstacle(s ipc.Settings) (blocked bool, why *ipc.Problem) {
 	switch {
+	case w.Source.Managed() && !slices.Contains(s.Managed, ipc.SettingAPIURL):
+		return true, ipc.Problemf(ipc.PortalUnknown, "The administrator of this machine has set a token, but no portal that it is for. Start stiled with --api-url wss://HOST, or set apiURL in the policy.")
 	case s.APIURL == "":
 		return true, ipc.Problemf(ipc.PortalUnknown, "The service does not know its portal. Name it with: stile settings set api_url wss://HOST")
 	case w.Token == "":

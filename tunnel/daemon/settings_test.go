@@ -299,10 +299,48 @@ func TestAnAdministratorsTokenNeedsAPortal(t *testing.T) {
 		{Config{}, true}, {Config{Token: "abc"}, false}, {Config{Token: "abc", Portal: dial.Config{URL: "wss://portal.example"}}, true}, {Config{Token: "abc", Policy: policy}, true},
 	} {
 		row.c.StateDir, row.c.Log = t.TempDir(), quiet
+		row.c.saveSettings(wish{APIURL: "wss://users.example"}) // whoever may say so, is not asked
 		if err := row.c.CheckPortal(); (err == nil) != row.good || err != nil && !strings.Contains(err.Error(), "which portal?") {
 			t.Errorf("%+v: %v", row.c.Token != "", err)
 		}
 	}
+}
+
+// Whoever may change the portal must not have the service send it a token that
+// is of another: not one that a user has signed in for meanwhile, or that comes
+// back from the user's own store, nor an administrator's.
+func TestNobodyLeadsATokenToAnotherPortal(t *testing.T) {
+	for _, in := range []ipc.SignIn{{Token: "abc"}, {Token: "abc", KeptSince: 1 << 50, Back: true}} {
+		run(t, Config{}, wish{APIURL: "wss://old.example"}, func(h *house) {
+			in.Portal = "wss://old.example" // where the user went to
+			h.command(ipc.ApplySettings{APIURL: "wss://evil.example"})
+			if code := h.refusal(link.Caller{UID: 60001}, in); code != ipc.PortalChanged || h.session() != nil || h.loadWish().Token != "" {
+				t.Errorf("%+v: %q", in, code)
+			}
+			in.Portal = "wss://evil.example:443/"
+			h.command(in)
+			h.wants(ipc.Connecting, "")
+		})
+	}
+	run(t, Config{StateDir: t.TempDir()}, wish{Token: "abc", Source: ipc.TokenFromFile, APIURL: "wss://users.example"}, func(h *house) {
+		h.wants(ipc.SignedOut, ipc.PortalUnknown)
+		if h.session() != nil {
+			t.Error("an administrator's token was taken where a user said")
+		}
+	})
+	// A sign-in of a version that did not note its portal is of the one that was set
+	// when that was first noted.
+	c := Config{StateDir: t.TempDir(), Log: quiet}
+	run(t, c, wish{Token: "abc", Source: ipc.TokenFromSignIn, APIURL: "wss://old.example"}, func(h *house) {
+		h.wants(ipc.Connecting, "")
+		h.command(ipc.ApplySettings{APIURL: "wss://evil.example"})
+		h.wants(ipc.Ending, "")
+		h.end(nil)
+		h.wants(ipc.SignedOut, ipc.PortalChanged)
+		if got := c.loadWish().Portal; got != "wss://old.example" {
+			t.Errorf("after a restart, it is of %q", got)
+		}
+	})
 }
 
 // refusal is what the service says to a command; "": it was obeyed.

@@ -146,14 +146,16 @@ func (c *Config) loadWish() wish {
 // keeps, only where a reboot forgets it, and nowhere if there is no such place.
 func (c *Config) saveSignIn(w wish) error {
 	in := signedIn{Version: 1, Token: w.Token.Reveal(), Account: w.Account, Actor: w.Actor, User: w.Holder, Portal: w.Portal, KeptSince: w.KeptSince}
-	if w.KeptSince == 0 {
-		return errors.Join(saveJSON(filepath.Join(c.StateDir, signInFile), in), c.forget(c.MemoryDir))
+	place, other := c.StateDir, c.MemoryDir
+	if w.KeptSince != 0 {
+		place, other = c.MemoryDir, c.StateDir
 	}
-	var err error
-	if c.MemoryDir != "" {
-		err = saveJSON(filepath.Join(c.MemoryDir, signInFile), in)
+	if place != "" {
+		if err := saveJSON(filepath.Join(place, signInFile), in); err != nil {
+			return err // what is at the other place is still in use
+		}
 	}
-	return errors.Join(err, c.forget(c.StateDir))
+	return c.forget(other)
 }
 
 func (c *Config) deleteSignIn() error {
@@ -170,22 +172,44 @@ func (c *Config) forget(dir string) error {
 	return nil
 }
 
-// signedOut is the file of when a user signed out last: tokens that a program
-// has kept since earlier are not taken back.
+// signedOut is the file of when users signed out last: tokens that their
+// programs have kept since earlier are not taken back.
 type signedOut struct {
-	Version int   `json:"version"`
-	At      int64 `json:"at_ms"` // Unix milliseconds
+	Version int              `json:"version"`
+	At      int64            `json:"at_ms"`              // Unix milliseconds; of everybody
+	Users   map[string]int64 `json:"users_ms,omitempty"` // by number or SID
 }
 
-func (c *Config) saveSignOut(at time.Time) error {
-	return saveJSON(filepath.Join(c.StateDir, signOutFile), signedOut{1, at.UnixMilli()})
+// maxSignedOut is how many users are told apart.
+const maxSignedOut = 500
+
+// saveSignOut notes that a user signed out; "": whoever it was.
+func (c *Config) saveSignOut(user string, at time.Time) error {
+	out := c.loadSignOut()
+	switch {
+	case user == "":
+		out = signedOut{Version: 1, At: at.UnixMilli()}
+	default:
+		if out.Users == nil {
+			out.Users = map[string]int64{}
+		}
+		out.Version, out.Users[user] = 1, at.UnixMilli()
+		if len(out.Users) > maxSignedOut { // rather ask somebody to sign in than sign them in
+			out = signedOut{Version: 1, At: at.UnixMilli()}
+		}
+	}
+	return saveJSON(filepath.Join(c.StateDir, signOutFile), out)
+}
+
+func (c *Config) loadSignOut() (out signedOut) {
+	loadJSON(filepath.Join(c.StateDir, signOutFile), &out, func() bool { return out.Version == 1 }, c.Log)
+	return out
 }
 
 // outdated reports whether the user has signed out after a token was kept.
-func (c *Config) outdated(keptSince int64) bool {
-	var out signedOut
-	loadJSON(filepath.Join(c.StateDir, signOutFile), &out, func() bool { return out.Version == 1 }, c.Log)
-	return keptSince <= out.At
+func (c *Config) outdated(from link.Caller, keptSince int64) bool {
+	out := c.loadSignOut()
+	return keptSince <= max(out.At, out.Users[from.User()])
 }
 
 func (c *Config) saveSettings(w wish) error {

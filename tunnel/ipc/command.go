@@ -36,6 +36,10 @@ type (
 		// refused if the user has signed out since, and waits for Connect if the
 		// settings say so, as a token does that the service kept.
 		Back bool
+		// Portal is the address of the portal that the token is of, as
+		// Settings.APIURL had it when the user went there or the token was kept. It is
+		// refused if the settings name another by now. "": not known.
+		Portal string
 	}
 	// SignOut deletes the token and ends the session. Doing it twice is no
 	// error.
@@ -76,6 +80,8 @@ func (c SignIn) check() error {
 		return errors.New("kept_since_ms: not a time")
 	case c.Back && c.KeptSince == 0:
 		return errors.New("back: it was not kept")
+	case !isLine(c.Portal, 2000):
+		return errors.New("portal: not an address")
 	}
 	return nil
 }
@@ -132,6 +138,7 @@ type signInJSON struct {
 	Actor       string `json:"actor"`
 	KeptSince   int64  `json:"kept_since_ms,omitempty"`
 	Back        bool   `json:"back,omitempty"`
+	Portal      string `json:"portal,omitempty"`
 }
 
 // switchJSON is what something is switched to.
@@ -153,7 +160,7 @@ func AppendRequest(dst []byte, r Request) ([]byte, error) {
 	var with any
 	switch c := r.Command.(type) {
 	case SignIn:
-		with = signInJSON{c.Token.Reveal(), c.AccountSlug, c.Actor, c.KeptSince, c.Back}
+		with = signInJSON{c.Token.Reveal(), c.AccountSlug, c.Actor, c.KeptSince, c.Back, c.Portal}
 	case SetInternet:
 		with = switchJSON{&c.On}
 	case SetLogFilter:
@@ -208,7 +215,7 @@ func (e envelope) decode() (Command, error) {
 	case "sign-in":
 		var with signInJSON
 		err = strict(e.With, &with)
-		command = SignIn{Secret(with.Token), with.AccountSlug, with.Actor, with.KeptSince, with.Back}
+		command = SignIn{Secret(with.Token), with.AccountSlug, with.Actor, with.KeptSince, with.Back, with.Portal}
 	case "sign-out":
 		command, err = SignOut{}, e.bare()
 	case "set-internet":

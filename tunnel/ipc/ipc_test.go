@@ -27,7 +27,7 @@ var requests = []struct {
 	request Request
 }{
 	{`{"protocol":1,"id":1,"command":"sign-in","with":{"token":"a.b","account_slug":"acme","actor":"Alice <a&b>"}}`, Request{1, SignIn{Token: "a.b", AccountSlug: "acme", Actor: "Alice <a&b>"}}},
-	{`{"protocol":1,"id":2,"command":"sign-in","with":{"token":"a.b","account_slug":"acme","actor":"Alice","kept_since_ms":1764460800000,"back":true}}`, Request{2, SignIn{"a.b", "acme", "Alice", 1764460800000, true}}},
+	{`{"protocol":1,"id":2,"command":"sign-in","with":{"token":"a.b","account_slug":"acme","actor":"Alice","kept_since_ms":1764460800000,"back":true,"portal":"wss://portal.example"}}`, Request{2, SignIn{"a.b", "acme", "Alice", 1764460800000, true, "wss://portal.example"}}},
 	{`{"protocol":1,"id":2,"command":"sign-in","with":{"token":".b","account_slug":"","actor":""}}`, Request{2, SignIn{Token: ".b"}}},
 	{`{"protocol":1,"id":3,"command":"sign-out"}`, Request{3, SignOut{}}},
 	{`{"protocol":1,"id":4,"command":"set-internet","with":{"on":true}}`, Request{4, SetInternet{true}}},
@@ -104,6 +104,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{`{"protocol":1,"id":9,"command":"sign-in","with":{"token":"ä"}}`, 9, InvalidArgument},
 		{`{"protocol":1,"id":9,"command":"sign-in","with":{"token":"` + long + `"}}`, 9, InvalidArgument},
 		{`{"protocol":1,"id":9,"command":"sign-in","with":{"token":"a","account_slug":"../x"}}`, 9, InvalidArgument},
+		{`{"protocol":1,"id":9,"command":"sign-in","with":{"token":"a","portal":"wss://a\nb"}}`, 9, InvalidArgument},
 		{`{"protocol":1,"id":9,"command":"sign-in","with":{"token":"a","actor":"a\u001b[31m"}}`, 9, InvalidArgument},
 	} {
 		got, err := ParseRequest([]byte(row.body))
