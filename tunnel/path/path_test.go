@@ -364,7 +364,7 @@ func TestReport(t *testing.T) {
 	w.Run(100 * ms)
 	g, _ := w.gateway.Connection(w.client.ID)
 	c, _ := w.client.Connection(w.gateway.ID)
-	if c.State != "connected" || c.Relayed || c.Sent != 13 || g.Received != 13 || c.LastHandshake.IsZero() || !c.Local.IsValid() || !c.Remote.IsValid() {
+	if c.State != "connected" || c.Relayed || c.RTT != 4*uplink || c.Sent != 13 || g.Received != 13 || c.LastHandshake.IsZero() || !c.Local.IsValid() || !c.Remote.IsValid() {
 		t.Errorf("client %+v, gateway %+v", c, g)
 	}
 	if got, ok := w.client.Path.ReportOf(w.gateway.ID); !ok || got != c {
