@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/term"
+
 	"stile/app/agent"
 	"stile/app/callback"
 	"stile/app/console"
@@ -19,6 +21,7 @@ import (
 	"stile/app/support"
 	"stile/app/tray"
 	releases "stile/app/update"
+	"stile/app/words"
 	"stile/build/stamp"
 	"stile/platform/desktop"
 	"stile/platform/keystore"
@@ -38,6 +41,14 @@ type trayCommand struct {
 // Run is the app of a desktop: icon, menu, messages, and the pages for status
 // and settings. A second one shows the page of the first, and ends.
 func (c trayCommand) Run(ctx context.Context, p *program) error {
+	err := c.run(ctx, p)
+	if err != nil && ctx.Err() == nil && !term.IsTerminal(int(p.in.Fd())) { // nobody sees what it prints
+		tray.Alert(ctx, words.For(desktop.Language()).RefusedTitle, explain(ctx, err))
+	}
+	return err
+}
+
+func (c trayCommand) run(ctx context.Context, p *program) error {
 	if os.Geteuid() == 0 && os.Getenv("SUDO_UID") != "" {
 		return advice("The app belongs to your desktop, not to root: start it without sudo.")
 	}
@@ -148,7 +159,7 @@ func place(c tray.Config) (agent.Desktop, error) {
 	case err == nil:
 		return t, nil
 	case desktop.Present():
-		return tray.Nowhere{Config: c}, nil
+		return tray.Nowhere{}, nil
 	}
 	return nil, advice("There is no desktop here to show an icon on. The command line does the same: stile --help")
 }

@@ -14,6 +14,9 @@ import (
 // ErrNoDesktop means that there is no desktop to show anything on.
 var ErrNoDesktop = tray.ErrNoDesktop
 
+// What the program is called, for the desktop and for people.
+const programID, programName = "stile", "Stile"
+
 // A Config says what happens when the user does something. Its functions may be
 // called from any goroutine, and must not block for long.
 type Config struct {
@@ -41,7 +44,7 @@ type Tray struct{ desktop *tray.Tray }
 // got a Tray has to Run it.
 func New(c Config) (*Tray, error) {
 	t, err := tray.New(tray.Config{
-		ID: "stile", Title: "Stile", Activate: c.Activate, Hosted: c.Hosted,
+		ID: programID, Title: programName, Activate: c.Activate, Hosted: c.Hosted,
 		Click: func(command any) { c.Click(command.(menu.Command)) },
 	})
 	if err != nil {
@@ -64,6 +67,11 @@ func (t *Tray) Notify(n Note) {
 		out.Command = n.Command
 	}
 	t.desktop.Notify(out)
+}
+
+// Alert shows a message of a program that ends, where the desktop can do that.
+func Alert(ctx context.Context, title, text string) {
+	tray.Alert(ctx, tray.Config{ID: programID, Title: programName}, tray.Note{Title: title, Text: text, Stay: true})
 }
 
 // look is m in the desktop's terms.
@@ -117,12 +125,12 @@ func picture(name string, side int) string {
 	return string(b)
 }
 
-// Nowhere is a desktop without a panel and without messages.
-type Nowhere struct{ Config }
+// Nowhere is a desktop without a panel and without messages: there is nothing to
+// be told about it.
+type Nowhere struct{}
 
-// Run tells that nothing is shown, and waits.
-func (n Nowhere) Run(ctx context.Context) error {
-	n.Hosted(false)
+// Run waits until ctx ends.
+func (Nowhere) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return nil
 }

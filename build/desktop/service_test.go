@@ -180,6 +180,36 @@ func TestTheEndOfTheSession(t *testing.T) {
 	}
 }
 
+// Who starts the app from a list of programs sees no terminal.
+func TestAStartThatFailsIsTold(t *testing.T) {
+	t.Parallel() // it mostly waits
+	d := open(t)
+	d.service.up()
+	a := d.run()
+	if err := a.c.Process.Signal(syscall.SIGSTOP); err != nil { // it hangs
+		t.Fatal(err)
+	}
+	second := d.start()
+	n := d.notes.Await(words.English.RefusedTitle)
+	if !strings.Contains(n.Text, "does not respond") {
+		t.Errorf("%+v", n)
+	}
+	if err := second.end(); err == nil {
+		t.Error("the second start says that all is well")
+	}
+	if err := a.c.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheLanguageOfTheDesktop(t *testing.T) {
+	d := open(t)
+	d.service.up()
+	d.env = append(d.env, "LANG=de_AT.UTF-8")
+	d.start("tray", "--at-login")
+	d.panel.Until("it speaks German", func(m traytest.Menu) bool { return m.Has(words.German.SignIn) && m.Has(words.German.Quit) })
+}
+
 // kill -9 leaves nothing that keeps the next start from working.
 func TestAnAppThatWasKilled(t *testing.T) {
 	d := open(t)

@@ -49,6 +49,19 @@ type Tray struct {
 // New connects to the desktop of this login session and shows nothing yet. The
 // error is ErrNoDesktop if there is none. Who got a Tray has to Run it.
 func New(c Config) (*Tray, error) {
+	t, err := connect(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.export(); err != nil {
+		t.conn.Close()
+		return nil, fmt.Errorf("%w: show an icon on the session bus: %w", ErrNoDesktop, err)
+	}
+	return t, nil
+}
+
+// connect joins the session bus as a program that shows nothing.
+func connect(c Config) (*Tray, error) {
 	if os.Getenv("DBUS_SESSION_BUS_ADDRESS") == "" && !exists(filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "bus")) {
 		return nil, ErrNoDesktop
 	}
@@ -57,7 +70,7 @@ func New(c Config) (*Tray, error) {
 		return nil, fmt.Errorf("%w: connect to the session bus: %w", ErrNoDesktop, err)
 	}
 	t := &Tray{config: c, conn: conn, notes: make(chan Note, queuedNotes), signals: make(chan *dbus.Signal, 16), revision: 1}
-	if err := errors.Join(conn.Auth(nil), conn.Hello(), t.export()); err != nil {
+	if err := errors.Join(conn.Auth(nil), conn.Hello()); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("%w: greet the session bus: %w", ErrNoDesktop, err)
 	}
