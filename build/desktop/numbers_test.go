@@ -85,8 +85,18 @@ func BenchmarkApp(b *testing.B) {
 		const idle = 20 * time.Second
 		time.Sleep(idle)
 		used := a.cpu() - before
+		rss := a.rss()
+		before = a.cpu()
+		for n := range 40 { // traffic: the most that a service tells
+			d.service.set(func(s *ipc.State) {
+				s.Connections = []ipc.Connection{{Site: "Office", Path: ipc.Direct, Sent: uint64(n)}}
+			})
+			time.Sleep(250 * time.Millisecond)
+		}
+		b.ReportMetric(100*(a.cpu()-before).Seconds()/10, "%/busy-cpu")
+		b.ReportMetric(float64(a.rss())/(1<<20), "MB/busy-rss")
 		b.ReportMetric(float64(took.Milliseconds()), "ms/start")
-		b.ReportMetric(float64(a.rss())/(1<<20), "MB/rss")
+		b.ReportMetric(float64(rss)/(1<<20), "MB/rss")
 		b.ReportMetric(100*used.Seconds()/idle.Seconds(), "%/idle-cpu")
 	}
 }

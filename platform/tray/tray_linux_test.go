@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"stile/platform/tray/traytest"
 )
 
@@ -286,4 +288,57 @@ func BenchmarkShow500(b *testing.B) {
 			panel.Check()
 		}
 	})
+}
+
+// Panels ask in different ways: for all at once, level by level, or for one
+// property of many items.
+func TestEveryWayOfAsking(t *testing.T) {
+	clicked := []any{}
+	tr := &Tray{config: Config{Click: func(c any) { clicked = append(clicked, c) }}, revision: 7}
+	tr.tree.update([]Item{
+		action("a", "A_b"),
+		{Key: "grey", Title: "Grey", Command: "never"},
+		sub("s", sub("t", action("b", "B"))),
+	}, start)
+	m := menu{tr}
+	revision, l, err := m.GetLayout(root, 1, []string{"label"})
+	if err != nil || revision != 7 || len(l.Children) != 3 {
+		t.Fatal(revision, l, err)
+	}
+	first, second := l.Children[0].Value().(layout), l.Children[1].Value().(layout)
+	third := l.Children[2].Value().(layout)
+	if !reflect.DeepEqual(second.Properties, map[string]dbus.Variant{"label": dbus.MakeVariant("Grey")}) || len(third.Children) != 0 {
+		t.Error(second, third)
+	}
+	if _, l, err := m.GetLayout(third.ID, -1, nil); err != nil || len(l.Children) != 1 || len(l.Children[0].Value().(layout).Children) != 1 {
+		t.Error(l, err)
+	}
+	if _, _, err := m.GetLayout(99, -1, nil); err == nil {
+		t.Error("an item that is not there has a layout")
+	}
+	group, err := m.GetGroupProperties([]int32{root, first.ID, second.ID, 99}, []string{"enabled", "children-display"})
+	want := []itemProps{
+		{root, map[string]dbus.Variant{"children-display": dbus.MakeVariant("submenu")}},
+		{first.ID, map[string]dbus.Variant{}},
+		{second.ID, map[string]dbus.Variant{"enabled": dbus.MakeVariant(false)}},
+	}
+	if err != nil || !reflect.DeepEqual(group, want) {
+		t.Error(group, err)
+	}
+	if v, err := m.GetProperty(first.ID, "label"); err != nil || v.Value() != "A__b" {
+		t.Error(v, err)
+	}
+	if _, err := m.GetProperty(first.ID, "enabled"); err == nil { // as it is by default
+		t.Error("a property that is not there")
+	}
+	missing, err := m.EventGroup([]event{{ID: first.ID, Name: "clicked"}, {ID: second.ID, Name: "clicked"}, {ID: third.ID, Name: "opened"}, {ID: 99, Name: "clicked"}})
+	if err != nil || !reflect.DeepEqual(missing, []int32{99}) || !reflect.DeepEqual(clicked, []any{"a!"}) {
+		t.Error(missing, err, clicked)
+	}
+	if _, err := m.EventGroup([]event{{ID: 99, Name: "clicked"}}); err == nil {
+		t.Error("nothing of a group is there")
+	}
+	if up, err := m.AboutToShow(root); up || err != nil {
+		t.Error(up, err)
+	}
 }
