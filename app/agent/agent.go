@@ -44,6 +44,7 @@ type Pages interface {
 // A SignIn is one sign-in with the user's browser: package callback.
 type SignIn interface {
 	URL() string
+	Start() string
 	Follow(address ipc.Secret) error
 	Paste(text string) error
 	Cancel()

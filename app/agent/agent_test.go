@@ -186,7 +186,7 @@ func TestASignIn(t *testing.T) {
 	run(t, nil, func(w *world) {
 		w.click("sign-in")
 		w.looks(menu.Busy, "waiting", "cancel")
-		w.wants("opened", w.pages(), []string{"https://portal.example.com/?nonce=secret"})
+		w.wants("opened", w.pages(), []string{"http://127.0.0.1:1/begin/key"}) // arguments are for everybody to read
 		first := w.signIns[0]
 		if first.options != (signin.Options{Base: "https://portal.example.com", Portal: "wss://portal.example.com"}) {
 			t.Errorf("%+v", first.options)

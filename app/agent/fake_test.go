@@ -194,7 +194,8 @@ func (w *world) begin(o signin.Options) (SignIn, error) {
 	return s, nil
 }
 
-func (s *fakeSignIn) URL() string { return "https://portal.example.com/?nonce=secret" }
+func (s *fakeSignIn) URL() string   { return "https://portal.example.com/?nonce=secret" }
+func (s *fakeSignIn) Start() string { return "http://127.0.0.1:1/begin/key" }
 func (s *fakeSignIn) Follow(a ipc.Secret) error {
 	s.followed = append(s.followed, a.Reveal())
 	return s.follow

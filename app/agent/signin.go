@@ -48,7 +48,7 @@ func (a *Agent) beginSignIn(ctx context.Context) error {
 	}
 	a.change(func() { a.signIn, a.view.Browser = s, true })
 	a.Log.Info("a sign-in waits for the browser")
-	err = a.Open(ctx, s.URL())
+	err = a.Open(ctx, s.Start())
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	_ "embed"
 	"errors"
 	"html/template"
@@ -20,17 +21,20 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
 
 	"stile/app/signin"
+	"stile/platform/loopback"
 	"stile/tunnel/ipc"
 )
 
 const (
 	path        = "/signed-in"
+	beginning   = "/begin/"       // and a key
 	connections = 16              // at a time; others wait
 	patience    = 2 * time.Second // for a browser to send, and to read
 	maxHeader   = 20 << 10        // bytes; the answer is in the address
@@ -52,8 +56,10 @@ var layout = template.Must(template.New("page").Parse(source))
 // wait for it. A second one replaces the first: cancel that.
 type SignIn struct {
 	url  string
-	l    net.Listener // nil: there is no loopback address
-	host string       // "127.0.0.1:PORT", as browsers name us
+	l    net.Listener                 // nil: there is no loopback address
+	host string                       // "127.0.0.1:PORT", as browsers name us
+	key  string                       // of Start
+	mine func(net.Conn) (bool, error) // whether our user is at the other end
 
 	mu      sync.Mutex // guards attempt, owed
 	attempt *signin.Attempt
@@ -67,7 +73,7 @@ type SignIn struct {
 // Begin prepares a sign-in; o.Redirect is filled in. Whoever got a SignIn has to
 // Run it or to Close it.
 func Begin(o signin.Options) (*SignIn, error) {
-	s := &SignIn{results: make(chan signin.Result, 1), cancelled: make(chan struct{})}
+	s := &SignIn{results: make(chan signin.Result, 1), cancelled: make(chan struct{}), key: rand.Text(), mine: loopback.Mine}
 	s.cancel = sync.OnceFunc(func() { close(s.cancelled) })
 	// Without a loopback interface there are two ways left.
 	if l, err := net.Listen("tcp4", "127.0.0.1:0"); err == nil {
@@ -84,8 +90,19 @@ func Begin(o signin.Options) (*SignIn, error) {
 }
 
 // URL is the address to open in a browser on this computer, or in several: the
-// first answer counts. Show it to nobody but the user.
+// first answer counts. It holds half a token. Show it to nobody but the user,
+// and give it to no program as an argument: all users of the machine could read
+// it there, and the other half as well, when the desktop hands that to us.
 func (s *SignIn) URL() string { return s.url }
+
+// Start is the address to start the user's browser with. It leads this user's
+// browser to URL, and nobody else's.
+func (s *SignIn) Start() string {
+	if s.l == nil {
+		return s.url // nobody leads there
+	}
+	return "http://" + s.host + beginning + s.key
+}
 
 // Follow takes the address that the desktop called the program with. The error
 // is one of package signin, whose Explain puts it into words; only the first
@@ -155,6 +172,20 @@ func (s *SignIn) last(took func(signin.Result)) error {
 	}
 }
 
+// connKey is what the connection of a request is found by in its context.
+type connKey struct{}
+
+// ours reports whether a request comes from a program of our user, or else from
+// one of which the system does not tell.
+func (s *SignIn) ours(r *http.Request) bool {
+	conn, is := r.Context().Value(connKey{}).(net.Conn)
+	if !is {
+		return false
+	}
+	mine, err := s.mine(conn)
+	return mine || err != nil // then the key has to do
+}
+
 func (s *SignIn) take(answer func(*signin.Attempt) (signin.Result, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,7 +206,8 @@ func (s *SignIn) serve(ctx context.Context) {
 	defer cancel()
 	server := &http.Server{
 		Handler: s, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: maxHeader,
-		ErrorLog: log.New(io.Discard, "", 0), // strangers' mistakes
+		ErrorLog:    log.New(io.Discard, "", 0), // strangers' mistakes
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
 	g.Go(func() {
 		<-ctx.Done()
@@ -233,10 +265,12 @@ var ends = map[string]struct {
 // ServeHTTP shows the pages of the loopback address.
 func (s *SignIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	end, isEnd := ends[r.URL.Path]
+	key, isStart := strings.CutPrefix(r.URL.Path, beginning)
+	isStart = isStart && subtle.ConstantTimeCompare([]byte(key), []byte(s.key)) == 1
 	switch {
 	case r.Host != s.host: // a name of somebody else's that leads here
 		show(w, http.StatusMisdirectedRequest, page{Title: "Not here", Text: "This address belongs to a program on your computer."})
-	case r.URL.Path != path && !isEnd:
+	case r.URL.Path != path && !isEnd && !isStart:
 		show(w, http.StatusNotFound, page{Title: "Not found", Text: "There is no such page here."})
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
@@ -244,8 +278,27 @@ func (s *SignIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isEnd:
 		show(w, end.status, end.page)
 		s.owe(-1)
+	case isStart:
+		s.start(w, r)
 	default:
 		s.answer(w, "http://"+s.host+r.URL.RequestURI())
+	}
+}
+
+// start leads a browser to the sign-in page.
+func (s *SignIn) start(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	over := s.attempt.Over()
+	s.mu.Unlock()
+	switch {
+	case !s.ours(r):
+		show(w, http.StatusForbidden, page{Title: "Not for this browser", Text: "This address is for the browser of the user who began to sign in. Go back to the program: it shows an address for other browsers."})
+	case over != nil:
+		show(w, http.StatusGone, page{OK: over == signin.ErrRepeated, Title: "The sign-in is over", Text: signin.Explain(over)})
+	default:
+		guard(w)
+		w.Header().Set("Location", s.url)
+		w.WriteHeader(http.StatusSeeOther)
 	}
 }
 

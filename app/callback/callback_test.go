@@ -382,3 +382,53 @@ func TestABrokenListenerLeavesTheOtherWays(t *testing.T) {
 		t.Error("nothing is an answer")
 	}
 }
+
+// Browsers are started with an address that all users of the machine can read:
+// it leads to the sign-in page, and only the user's own programs.
+func TestTheBrowserIsStartedWithoutHalfAToken(t *testing.T) {
+	s := run(t)
+	u, _ := url.Parse(s.URL())
+	for _, secret := range []string{"nonce", "state"} {
+		if strings.Contains(s.Start(), u.Query().Get(secret)) {
+			t.Errorf("%s is in %s", secret, s.Start())
+		}
+	}
+	if got := ask(t, "GET", s.Start(), ""); got.status != 303 || got.Get("Location") != s.URL() || got.Get("Referrer-Policy") != "no-referrer" || got.Get("Cache-Control") != "no-store" {
+		t.Errorf("%+v", got)
+	}
+	for _, address := range []string{s.Start() + "x", "http://" + s.host + beginning, "http://" + s.host + beginning + "/" + s.key} {
+		if got := ask(t, "GET", address, ""); got.status != 404 || strings.Contains(fmt.Sprint(got), u.Query().Get("nonce")) {
+			t.Errorf("%s: %+v", address, got)
+		}
+	}
+	if got := ask(t, "GET", s.Start(), "portal.example.net"); got.status != 421 {
+		t.Errorf("%+v", got)
+	}
+	ask(t, "GET", s.loopback()+"?"+s.query(), "")
+	if got := ask(t, "GET", s.Start(), ""); got.status != 410 || got.Get("Location") != "" || !strings.Contains(got.body, "taken over already") {
+		t.Errorf("when it is over: %+v", got)
+	}
+
+	stranger, err := Begin(signin.Options{Base: "https://portal.example.net"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger.mine = func(net.Conn) (bool, error) { return false, nil }
+	var g sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	g.Go(func() { stranger.Run(ctx, func(signin.Result) {}) })
+	if got := ask(t, "GET", stranger.Start(), ""); got.status != 403 || got.Get("Location") != "" || !strings.Contains(got.body, "other browsers") {
+		t.Errorf("another user: %+v", got)
+	}
+	cancel()
+	g.Wait()
+	none, err := Begin(signin.Options{Base: "https://portal.example.net"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	none.Close()
+	none.l = nil
+	if none.Start() != none.URL() {
+		t.Error(none.Start())
+	}
+}

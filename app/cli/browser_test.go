@@ -234,7 +234,7 @@ func again(t *testing.T, b *chrome.Browser, base string) {
 	defer g.Wait()
 	defer cancel()
 	one, two := b.Page(), b.Page()
-	fillIn(one, in.URL())
+	fillIn(one, in.Start())
 	one.Wait(`location.pathname === "/done"`)
 	fillIn(two, in.URL())
 	two.Wait(`location.pathname === "/again" && document.body.innerText.includes("has taken over already")`)

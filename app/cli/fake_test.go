@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,7 +136,7 @@ type result struct {
 }
 
 // A run is how a command is started: input is its standard input, browser what
-// opens addresses.
+// opens addresses, after the first has led it on.
 type run struct {
 	input   string
 	browser func(address string) error
@@ -150,6 +151,23 @@ func (r run) run(t *testing.T, socket string, args ...string) result {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	return r.runUntil(ctx, t, socket, args...)
+}
+
+// led is where an address that a browser is started with leads to. It holds no
+// secret of the sign-in: arguments are for everybody to read.
+func led(t *testing.T, address string) string {
+	t.Helper()
+	if !strings.HasPrefix(address, "http://127.0.0.1:") || strings.Contains(address, "nonce") {
+		t.Errorf("a browser was started with %s", address)
+	}
+	stays := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	r, err := stays.Get(address)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	r.Body.Close()
+	return r.Header.Get("Location")
 }
 
 func (r run) runUntil(ctx context.Context, t *testing.T, socket string, args ...string) result {
@@ -177,7 +195,7 @@ func (r run) runUntil(ctx context.Context, t *testing.T, socket string, args ...
 		if r.browser == nil {
 			return desktop.ErrNoDesktop
 		}
-		return r.browser(address)
+		return r.browser(led(t, address))
 	}}
 	code := p.main(ctx, args)
 	return result{code, out.String(), errs.String()}

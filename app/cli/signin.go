@@ -83,7 +83,7 @@ func (p *program) browse(ctx context.Context, o signin.Options) error {
 	g.Go(func() { in.Run(serving, func(r signin.Result) { taken <- r }) })
 
 	fmt.Fprintln(p.err, "Opening your browser to sign in.")
-	if err := p.open(ctx, in.URL()); errors.Is(err, desktop.ErrNoDesktop) {
+	if err := p.open(ctx, in.Start()); errors.Is(err, desktop.ErrNoDesktop) {
 		return err
 	} else if err != nil {
 		fmt.Fprintln(p.err, "That did not work:", clean(err.Error()))

@@ -133,6 +133,10 @@ func Begin(o Options, random io.Reader) (*Attempt, error) {
 // nobody but the user.
 func (a *Attempt) URL() string { return a.url }
 
+// Over is why no answer is waited for any more, ErrRepeated or ErrLate; nil
+// while one is.
+func (a *Attempt) Over() error { return a.over }
+
 // Finish takes an answer: the whole address that the browser was led to. The
 // first right one ends the attempt. The error is one of the above.
 func (a *Attempt) Finish(callback string) (Result, error) {

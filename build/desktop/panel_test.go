@@ -32,7 +32,7 @@ func TestADesktopWithoutPanel(t *testing.T) {
 	})
 	n := d.notes.Await(words.English.SignInAgainTitle)
 	d.notes.Click(n)
-	if got := await(t, "an address", d.opened); !strings.HasPrefix(got, "https://portal.example.com/?") {
+	if got := d.led(await(t, "an address", d.opened)); !strings.HasPrefix(got, "https://portal.example.com/?") {
 		t.Error(got)
 	}
 	how := d.notes.Await(words.English.NoTrayTitle)
@@ -181,12 +181,28 @@ func (d *desk) background(c *exec.Cmd) io.Reader {
 	return out
 }
 
+// led is where an address leads to that the browser was started with, which all
+// users of the machine can read.
+func (d *desk) led(address string) string {
+	d.t.Helper()
+	if !strings.HasPrefix(address, "http://127.0.0.1:") {
+		d.t.Fatalf("the browser was started with %q", address)
+	}
+	stays := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	r, err := stays.Get(address)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	r.Body.Close()
+	return r.Header.Get("Location")
+}
+
 // signIn clicks Sign In, and returns the address that the browser was sent to.
 func (d *desk) signIn() url.Values {
 	d.t.Helper()
 	d.panel.Until("signed out", func(m traytest.Menu) bool { return m.Has("Sign In") })
 	d.panel.Click("Sign In")
-	address := await(d.t, "an address", d.opened)
+	address := d.led(await(d.t, "an address", d.opened))
 	u, err := url.Parse(address)
 	if err != nil || u.Host != "portal.example.com" || u.Scheme != "https" {
 		d.t.Fatalf("%q, %v", address, err)

@@ -16,7 +16,8 @@ var Schemes = []string{"stile", "firezone-fd0020211111"}
 // openCommand is the command of the program that is given an address. The
 // address is an argument because that is how desktops hand one over: for a
 // moment, all users of the machine may see it. It holds half a token, of which
-// the other half never leaves the program.
+// the other half is no argument of any program: browsers are started with an
+// address that leads to it (package callback).
 const openCommand = "open-deep-link"
 
 // Register makes the user's desktop open addresses of Schemes with program, an
