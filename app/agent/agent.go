@@ -82,6 +82,10 @@ type Config struct {
 	// Register tells the desktop of the program at each start.
 	Register func() error
 
+	// Ending is called when Run begins to end: what hangs then is to be left
+	// behind. nil: nobody cares.
+	Ending func()
+
 	Socket   string // of the service, for what asks it on its own
 	Language string // as the environment wishes
 	// AtLogin tells that nobody started the program by hand.
@@ -148,7 +152,12 @@ func (a *Agent) settle() {
 func (a *Agent) Run(ctx context.Context, d Desktop, p Pages) error {
 	ctx, a.quit = context.WithCancelCause(ctx)
 	a.ended = ctx.Done()
-	defer context.AfterFunc(ctx, func() { a.change(func() { a.view.Quitting = true }) })()
+	defer context.AfterFunc(ctx, func() {
+		a.change(func() { a.view.Quitting = true })
+		if a.Ending != nil {
+			a.Ending()
+		}
+	})()
 	a.mu.Lock()
 	a.desktop, a.pages = d, p
 	a.mu.Unlock()

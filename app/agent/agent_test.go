@@ -313,8 +313,15 @@ func TestAnswersByOtherWays(t *testing.T) {
 }
 
 func TestTheUserQuits(t *testing.T) {
-	run(t, func(w *world, _ *Config) { signedIn(&w.state) }, func(w *world) {
+	ending := 0
+	run(t, func(w *world, c *Config) { signedIn(&w.state); c.Ending = func() { ending++ } }, func(w *world) {
+		if ending != 0 {
+			t.Error("it ends by itself")
+		}
 		w.click("quit")
+		if ending != 1 {
+			t.Error("nobody was told")
+		}
 		if err := <-w.ended; err != nil {
 			t.Error(err)
 		}

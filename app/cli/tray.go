@@ -25,6 +25,7 @@ import (
 	"stile/build/stamp"
 	"stile/platform/desktop"
 	"stile/platform/keystore"
+	"stile/platform/logs"
 	self "stile/platform/program"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
@@ -63,6 +64,7 @@ func (c trayCommand) run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	self.CloseConsole()
 	err = p.desk(ctx, c, first)
 	if errors.Is(err, agent.ErrRestart) {
 		return self.Restart(os.Args[1:]...)
@@ -79,28 +81,7 @@ func (p *program) desk(ctx context.Context, c trayCommand, first *instance.Insta
 	if err != nil {
 		return err
 	}
-	var latest func(ctx context.Context) (menu.Update, error)
-	if stamp.Releases != "" {
-		latest = func(ctx context.Context) (menu.Update, error) { return releases.Check(ctx, stamp.Releases) }
-	}
-	a := agent.New(agent.Config{
-		Latest: latest,
-		Follow: func(ctx context.Context, tell func(link.News)) { link.Follow(ctx, p.socket, tell) },
-		Ask: func(ctx context.Context, c ipc.Command) error {
-			_, err := link.Do(ctx, p.socket, c)
-			return err
-		},
-		Begin: func(o signin.Options) (agent.SignIn, error) {
-			s, err := callback.Begin(o)
-			if err != nil {
-				return nil, err
-			}
-			return s, nil
-		},
-		Open: p.open, Copy: desktop.Copy, Register: p.registerScheme, Autostart: autostart,
-		Secrets: keystore.User{}, Prefs: file, Socket: p.socket, Language: desktop.Language(), AtLogin: c.AtLogin,
-		Logs: log, Log: log.Logger(),
-	})
+	a := p.agent(c, file, log)
 	icon, err := place(tray.Config{Click: a.Clicked, Activate: a.Activated, Hosted: a.Hosted})
 	if err != nil {
 		return err
@@ -110,13 +91,6 @@ func (p *program) desk(ctx context.Context, c trayCommand, first *instance.Insta
 		return fmt.Errorf("the pages for status and settings cannot be shown: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer context.AfterFunc(ctx, func() {
-		time.AfterFunc(quitTime, func() { // it hangs: the session is the service's, nothing is lost
-			log.Logger().Error("the app did not end in time")
-			log.Flush()
-			os.Exit(failed)
-		})
-	})()
 	var g sync.WaitGroup
 	defer g.Wait()
 	defer cancel()
@@ -162,6 +136,39 @@ func place(c tray.Config) (agent.Desktop, error) {
 		return tray.Nowhere{}, nil
 	}
 	return nil, advice("There is no desktop here to show an icon on. The command line does the same: stile --help")
+}
+
+// agent is the app, made of what this system has.
+func (p *program) agent(c trayCommand, file string, log *logs.Log) *agent.Agent {
+	var latest func(ctx context.Context) (menu.Update, error)
+	if stamp.Releases != "" {
+		latest = func(ctx context.Context) (menu.Update, error) { return releases.Check(ctx, stamp.Releases) }
+	}
+	return agent.New(agent.Config{
+		Latest: latest,
+		Ending: func() {
+			time.AfterFunc(quitTime, func() { // it hangs: the session is the service's, nothing is lost
+				log.Logger().Error("the app did not end in time")
+				os.Exit(failed)
+			})
+		},
+
+		Follow: func(ctx context.Context, tell func(link.News)) { link.Follow(ctx, p.socket, tell) },
+		Ask: func(ctx context.Context, c ipc.Command) error {
+			_, err := link.Do(ctx, p.socket, c)
+			return err
+		},
+		Begin: func(o signin.Options) (agent.SignIn, error) {
+			s, err := callback.Begin(o)
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		},
+		Open: p.open, Copy: desktop.Copy, Register: p.registerScheme, Autostart: autostart,
+		Secrets: keystore.User{}, Prefs: file, Socket: p.socket, Language: desktop.Language(), AtLogin: c.AtLogin,
+		Logs: log, Log: log.Logger(),
+	})
 }
 
 // registerScheme makes the desktop open addresses of the sign-in with this

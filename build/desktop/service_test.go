@@ -2,6 +2,7 @@ package desktop
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -208,6 +209,18 @@ func TestTheLanguageOfTheDesktop(t *testing.T) {
 	d.env = append(d.env, "LANG=de_AT.UTF-8")
 	d.start("tray", "--at-login")
 	d.panel.Until("it speaks German", func(m traytest.Menu) bool { return m.Has(words.German.SignIn) && m.Has(words.German.Quit) })
+}
+
+func TestRootByAnotherNameIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be that")
+	}
+	d := open(t)
+	d.env = append(d.env, "SUDO_UID=1000")
+	a := d.start("tray")
+	if err := a.end(); err == nil || !strings.Contains(a.out.String(), "without sudo") {
+		t.Errorf("%v: %s", err, a.out)
+	}
 }
 
 // kill -9 leaves nothing that keeps the next start from working.
