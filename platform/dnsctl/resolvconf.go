@@ -59,6 +59,9 @@ func (f File) Set(servers []netip.Addr, search string) error {
 		f.Log.Warn("no resolvers to set, DNS stays as it is", "file", f.Path)
 		return nil
 	}
+	if strings.ContainsFunc(search, func(r rune) bool { return r <= ' ' || r == ';' || r == '#' }) {
+		return fmt.Errorf("%q is no search domain", search) // it would become other settings
+	}
 	if err := f.Check(); err != nil {
 		return err
 	}

@@ -44,6 +44,16 @@ sortlist 10.0.0.0
 	}
 }
 
+// What a portal calls a domain does not become other settings.
+func TestASearchDomainIsOne(t *testing.T) {
+	f := file(t, found)
+	for _, evil := range []string{"corp.example\nnameserver 198.51.100.9", "a b", "a\tb", "a#b"} {
+		if err := f.Set(sentinels, evil); err == nil || content(t, f.Path) != found {
+			t.Errorf("%q: %v\n%s", evil, err, content(t, f.Path))
+		}
+	}
+}
+
 func TestSetTwiceIsSetOnceAndRestoreGivesAllBack(t *testing.T) {
 	f := file(t, found)
 	must(t, f.Set(sentinels, ""))

@@ -118,3 +118,12 @@ func checkDomain(name string) error {
 	}
 	return nil
 }
+
+// checkSearchDomain is checkDomain for what is written into a file of settings,
+// where a space or a line break would make more of it.
+func checkSearchDomain(name string) error {
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || r == ';' || r == '#' }) {
+		return errors.New("not a domain name")
+	}
+	return checkDomain(name)
+}

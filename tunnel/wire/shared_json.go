@@ -27,7 +27,7 @@ func (i *Interface) read(o *object) {
 	}, "upstream_dns")
 	o.nullable(&i.SearchDomain, "search_domain")
 	if i.SearchDomain != "" {
-		o.fail("search_domain", checkDomain(i.SearchDomain))
+		o.fail("search_domain", checkSearchDomain(i.SearchDomain))
 	}
 }
 

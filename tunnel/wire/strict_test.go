@@ -155,6 +155,16 @@ func TestListsAreNeverNull(t *testing.T) {
 	}
 }
 
+// A search domain ends up in a file of settings: it is one word.
+func TestSearchDomainsAreOneWord(t *testing.T) {
+	for name, good := range map[string]bool{`corp.example`: true, `a-b_c.example.`: true, `corp.example\nnameserver 198.51.100.9`: false, `a b`: false, `a\tb`: false, `a#b`: false, `a;b`: false, `a\u007fb`: false} {
+		_, err := DecodeForClient(V1, "init", []byte(`{`+strings.Replace(ifaceJSON, `"ipv4"`, `"search_domain":"`+name+`","ipv4"`, 1)+`}`))
+		if (err == nil) != good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func zeroInterface() Interface {
 	m, err := DecodeForClient(V1, "init", []byte(`{`+ifaceJSON+`}`))
 	if err != nil {
