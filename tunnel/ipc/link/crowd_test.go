@@ -225,6 +225,40 @@ func TestWhoIsKnownDoesNotWaitForOthers(t *testing.T) {
 	}
 }
 
+// Nor do the many connections of somebody whom it is asked about.
+func TestOneUserDoesNotHoldAllDoors(t *testing.T) {
+	s := New(Config{})
+	let := 0
+	for range maxAdmitting {
+		if s.knock("12345") {
+			let++
+		}
+	}
+	if let != maxAdmittingPerUser || !s.knock("12346") {
+		t.Errorf("%d at a time, and then nobody else", let)
+	}
+	for i := range maxAdmitting {
+		s.knock(fmt.Sprint(i))
+	}
+	if s.asking != maxAdmitting || s.knock("12347") {
+		t.Errorf("%d at a time", s.asking)
+	}
+	s.knocked("12345")
+	if s.knock("12345") != true || s.knock("12345") {
+		t.Error("who was answered makes room for one")
+	}
+	for range maxAdmittingPerUser {
+		s.knocked("12345")
+	}
+	s.knocked("12346")
+	for i := range maxAdmitting - maxAdmittingPerUser - 1 {
+		s.knocked(fmt.Sprint(i))
+	}
+	if s.asking != 0 || len(s.doors) > 0 {
+		t.Errorf("%d are left: %v", s.asking, s.doors)
+	}
+}
+
 // An account with ten thousand resources is shown; one that cannot be costs
 // its watchers news, and nothing else.
 func TestHugeStates(t *testing.T) {

@@ -27,8 +27,10 @@ const (
 	maxRoot    = 16
 
 	// Callers about whom the system is asked at a time, which may take a second.
-	// Root is not asked about, and does not wait for others.
-	maxAdmitting = 32
+	// Root is not asked about, and does not wait for others. Nobody may do anything
+	// yet, so that one user must not keep the others out.
+	maxAdmitting        = 32
+	maxAdmittingPerUser = 8
 )
 
 const (
@@ -62,6 +64,8 @@ type Server struct {
 	mu      sync.Mutex // guards what follows
 	readers map[*reader]struct{}
 	users   map[string]int // connections by user; "": administrators
+	doors   map[string]int // callers that the system is asked about, by user
+	asking  int            // all of them
 	serial  uint64         // of the latest snapshot that was begun
 }
 
@@ -72,7 +76,7 @@ func New(c Config) *Server {
 	}
 	return &Server{
 		Config: c, changed: make(chan struct{}, 1),
-		readers: map[*reader]struct{}{}, users: map[string]int{},
+		readers: map[*reader]struct{}{}, users: map[string]int{}, doors: map[string]int{},
 		refused: rate.Sometimes{First: 3, Interval: 10 * time.Second}, unshown: rate.Sometimes{First: 1, Interval: time.Minute},
 	}
 }
@@ -95,7 +99,6 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	g.Go(func() { s.publish(ctx) })
-	doors := make(chan struct{}, maxAdmitting)
 	for {
 		conn, err := l.Accept()
 		switch {
@@ -119,13 +122,11 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		}
 		enter := func() {}
 		if !ours(caller) {
-			select {
-			case doors <- struct{}{}:
-				enter = func() { <-doors }
-			default:
+			if !s.knock(caller.User()) {
 				refuse(conn, busy())
 				continue
 			}
+			enter = func() { s.knocked(caller.User()) }
 		}
 		g.Go(func() {
 			r, refusal := s.admit(ctx, conn, caller)
@@ -137,6 +138,28 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			defer s.leave(r)
 			r.serve(ctx)
 		})
+	}
+}
+
+// knock reports whether the system can be asked about one more caller.
+func (s *Server) knock(user string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asking >= maxAdmitting || s.doors[user] >= maxAdmittingPerUser {
+		return false
+	}
+	s.asking++
+	s.doors[user]++
+	return true
+}
+
+// knocked tells that the system has answered.
+func (s *Server) knocked(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asking--
+	if s.doors[user]--; s.doors[user] == 0 {
+		delete(s.doors, user)
 	}
 }
 
