@@ -43,6 +43,9 @@ import (
 // again is how long it takes until a locked store is looked at again.
 const again = 10 * time.Second
 
+// lastWord is how long the service has for a token that nobody else keeps.
+const lastWord = 3 * time.Second
+
 // A Store is the user's own store of secrets: keystore.User.
 type Store interface {
 	Save(ctx context.Context, name, secret string) error
@@ -105,6 +108,10 @@ func (k *Keeper) SignIn(ctx context.Context, r signin.Result) error {
 	}
 	k.Log.Info("the service keeps the token", "why", err)
 	in.KeptSince = 0 // the same token: nothing is interrupted
+	// Also if the program is about to end: nobody else would know the token after
+	// the next reboot.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+	defer cancel()
 	return k.Do(ctx, in)
 }
 

@@ -25,6 +25,7 @@ type house struct {
 	mu      sync.Mutex // guards what follows
 	secrets map[string]string
 	broken  error // of the store
+	saving  func()
 	refuse  func(ipc.Command) error
 	told    []ipc.Command
 	out     int64 // when the user signed out last
@@ -35,6 +36,9 @@ type house struct {
 func (h *house) Save(_ context.Context, name, secret string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.saving != nil {
+		h.saving()
+	}
 	if h.broken == nil {
 		h.secrets[name] = secret
 	}
@@ -62,9 +66,12 @@ func (h *house) Delete(_ context.Context, name string) error {
 	return h.broken
 }
 
-func (h *house) do(_ context.Context, c ipc.Command) error {
+func (h *house) do(ctx context.Context, c ipc.Command) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if h.refuse != nil {
 		if err := h.refuse(c); err != nil {
 			return err
@@ -173,6 +180,14 @@ func TestWithoutAStoreTheServiceKeepsTheToken(t *testing.T) {
 			}
 		})
 	}
+	in(t, func(h *house) { // the program ends meanwhile
+		ctx, cancel := context.WithCancel(h.t.Context())
+		h.saving, h.broken = cancel, context.Canceled
+		err := h.SignIn(ctx, signin.Result{Token: "n.hunter2", Portal: portal})
+		if c := h.last(); err != nil || len(h.told) != 2 || c.KeptSince != 0 || c.Token.Reveal() != "n.hunter2" {
+			t.Errorf("the token is lost with the next reboot: %v, %+v", err, h.told)
+		}
+	})
 	in(t, func(h *house) { // nobody knows for which portal
 		if err := h.SignIn(t.Context(), signin.Result{Token: "n.hunter2"}); err != nil || h.last().KeptSince != 0 || len(h.secrets) > 0 {
 			t.Errorf("%v, %+v", err, h.last())

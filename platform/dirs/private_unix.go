@@ -23,11 +23,12 @@ func private(path string, info fs.FileInfo) error {
 
 // Session is the folder of what lives as long as the user is logged in: sockets
 // and locks. $XDG_RUNTIME_DIR may be missing, as after su or in a cron
-// job; then it is the folder that the login manager would have named, or one
-// below the system's temporary folder. Whoever uses it calls Private first.
+// job; or it is another user's, as after su in a terminal of theirs. Then it is the
+// folder that the login manager would have named, or one below the system's
+// temporary folder. Whoever uses it calls Private first.
 func Session() string {
 	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run/user/" + strconv.Itoa(os.Geteuid())} {
-		if info, err := os.Stat(dir); filepath.IsAbs(dir) && err == nil && info.IsDir() {
+		if info, err := os.Stat(dir); filepath.IsAbs(dir) && err == nil && info.IsDir() && int64(info.Sys().(*syscall.Stat_t).Uid) == int64(os.Geteuid()) {
 			return filepath.Join(dir, "stile")
 		}
 	}

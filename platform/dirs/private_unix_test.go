@@ -3,6 +3,7 @@
 package dirs
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -55,7 +56,15 @@ func TestFolderOfTheSession(t *testing.T) {
 	if _, err := os.Stat("/run/user/" + uid); err == nil {
 		want = "/run/user/" + uid + "/stile"
 	}
-	for _, unusable := range []string{"", "relative", filepath.Join(dir, "none")} {
+	unusables := []string{"", "relative", filepath.Join(dir, "none")}
+	if os.Getuid() == 0 { // root must leave nothing of its own in a user's folder
+		theirs := filepath.Join(dir, "theirs")
+		if err := errors.Join(os.Mkdir(theirs, 0o700), os.Chown(theirs, 4711, 0)); err != nil {
+			t.Fatal(err)
+		}
+		unusables = append(unusables, theirs)
+	}
+	for _, unusable := range unusables {
 		t.Setenv("XDG_RUNTIME_DIR", unusable)
 		if got := Session(); got != want {
 			t.Errorf("%q: %s", unusable, got)
