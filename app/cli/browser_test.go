@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"stile/app/instance"
 	"stile/app/signin"
 	"stile/build/chrome"
+	"stile/build/need"
 	"stile/platform/desktop"
 	"stile/tunnel/ipc"
 	pages "stile/tunnel/portal/serve"
@@ -322,14 +322,7 @@ func noBrowserHere(t *testing.T, b *chrome.Browser, base string) {
 // Stock portals lead to the URL scheme, which the desktop opens with us: here
 // Chromium asks xdg-open, that asks GIO, and that starts the program.
 func TestInABrowserByScheme(t *testing.T) {
-	for _, tool := range []string{"xdg-open", "xdg-mime", "gio", "unshare"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is missing: install xdg-utils, libglib2.0-bin and util-linux", tool)
-			}
-			t.Skipf("NOT TESTED: %s is missing; install xdg-utils, libglib2.0-bin and util-linux", tool)
-		}
-	}
+	need.Tools(t, "xdg-utils, libglib2.0-bin and util-linux", "xdg-open", "xdg-mime", "gio", "unshare")
 	home, err := os.MkdirTemp("", "home") // the names of sockets have to be short
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"stile/build/need"
 	"stile/platform/logs"
 	"stile/tunnel/id"
 	"stile/tunnel/ipc"
@@ -272,11 +273,7 @@ func slogQuoted(s string) string { return strings.Trim(fmt.Sprintf("%q", s), `"`
 
 // runJQ reads the exported logs with the command of the specification.
 func runJQ(t *testing.T, files map[string]string) {
-	jq, err := exec.LookPath("jq")
-	if err != nil {
-		t.Log("jq is not installed: the one-liner is not tried")
-		return
-	}
+	need.Tools(t, "jq", "jq")
 	for _, folder := range []string{"app/logs", "service/logs"} {
 		dir, found := t.TempDir(), 0
 		for name, text := range files {
@@ -290,7 +287,7 @@ func runJQ(t *testing.T, files map[string]string) {
 		if found == 0 {
 			continue
 		}
-		command := exec.Command("sh", "-c", `cat *.log | `+jq+` -r '"\(.time) \(.severity) \(.message)"'`)
+		command := exec.Command("sh", "-c", `cat *.log | jq -r '"\(.time) \(.severity) \(.message)"'`)
 		command.Dir = dir
 		out, err := command.CombinedOutput()
 		if err != nil || !regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z INFO started log\n`).Match(out) || bytes.Contains(out, []byte("null")) {

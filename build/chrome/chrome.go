@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"stile/build/need"
 )
 
 // Find is the browser to test with; "" if there is none.
@@ -71,11 +73,7 @@ func Start(t testing.TB, flags ...string) *Browser {
 	t.Helper()
 	path := Find()
 	if path == "" {
-		const missing = "there is no Chromium: install the package chromium, or say in STILE_CHROMIUM where it is"
-		if os.Getenv("CI") == "true" {
-			t.Fatal(missing)
-		}
-		t.Skip("NOT TESTED IN A BROWSER: " + missing)
+		need.Otherwise(t, "there is no Chromium; install chromium, or say in STILE_CHROMIUM where it is")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	profile := t.TempDir()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"stile/app/words"
+	"stile/build/need"
 	"stile/platform/tray/traytest"
 	"stile/tunnel/ipc"
 )
@@ -131,11 +132,7 @@ func TestMessagesHoldUpNothing(t *testing.T) {
 
 // What desktops without notifications of their own have.
 func TestARealDaemonShowsMessages(t *testing.T) {
-	for _, program := range []string{"Xvfb", "dunst"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed: no message is shown on a screen", program)
-		}
-	}
+	need.Tools(t, "xvfb and dunst", "Xvfb", "dunst")
 	d := mute(t)
 	screen := exec.Command("Xvfb", "-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "640x480x24")
 	number, err := bufio.NewReader(d.background(screen)).ReadString('\n')

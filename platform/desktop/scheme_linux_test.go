@@ -7,20 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// need skips a test that lacks tools, unless they have to be there.
-func need(t *testing.T, tools ...string) {
-	t.Helper()
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is missing: install xdg-utils, desktop-file-utils and libglib2.0-bin", tool)
-			}
-			t.Skipf("NOT TESTED: %s is missing; install xdg-utils, desktop-file-utils and libglib2.0-bin", tool)
-		}
-	}
-}
+	"stile/build/need"
+)
 
 // home makes a user with an empty home, on a desktop that no tool knows, and
 // returns it.
@@ -75,7 +64,7 @@ func output(t *testing.T, name string, args ...string) string {
 const answerURL = "://handle_client_sign_in_callback/?actor_name=Zo%C3%AB+D&fragment=.x-_=&state=$(id)`id`;'1'"
 
 func TestTheDesktopOpensOurAddressesWithUs(t *testing.T) {
-	need(t, "xdg-open", "xdg-mime", "gio", "update-desktop-database", "desktop-file-validate")
+	need.Tools(t, "xdg-utils, desktop-file-utils and libglib2.0-bin", "xdg-open", "xdg-mime", "gio", "update-desktop-database", "desktop-file-validate")
 	dir := home(t)
 	program, told := recorder(t, "bin")
 	for range 2 { // the second time there is nothing to do
@@ -139,7 +128,7 @@ func TestTheDesktopOpensOurAddressesWithUs(t *testing.T) {
 // Desktops read the entry by the letter of its specification. A per cent sign
 // is left out: GLib looks for the program without reading that escape.
 func TestProgramsInOddPlaces(t *testing.T) {
-	need(t, "gio", "desktop-file-validate")
+	need.Tools(t, "xdg-utils, desktop-file-utils and libglib2.0-bin", "gio", "desktop-file-validate")
 	dir := home(t)
 	for _, name := range []string{"plain", "with space", `q"uo'te`, "do$llar`tick", `back\slash`, "a;b&c", "größe"} {
 		program, told := recorder(t, name)

@@ -9,16 +9,15 @@ import (
 
 	"github.com/jezek/xgb"
 	"github.com/jezek/xgb/xproto"
+
+	"stile/build/need"
 )
 
 // screen starts an X server.
 func screen(t *testing.T) {
 	t.Helper()
-	path, err := exec.LookPath("Xvfb")
-	if err != nil {
-		t.Skip("Xvfb is not installed")
-	}
-	c := exec.Command(path, "-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "64x64x24")
+	need.Tools(t, "xvfb", "Xvfb")
+	c := exec.Command("Xvfb", "-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "64x64x24")
 	out, err := c.StdoutPipe()
 	if err == nil {
 		err = c.Start()

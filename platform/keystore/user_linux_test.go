@@ -12,26 +12,15 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-)
 
-// need skips a test that lacks tools, unless they have to be there.
-func need(t *testing.T, tools ...string) {
-	t.Helper()
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is missing: install dbus, gnome-keyring and libsecret-tools", tool)
-			}
-			t.Skipf("NOT TESTED: %s is missing; install dbus, gnome-keyring and libsecret-tools", tool)
-		}
-	}
-}
+	"stile/build/need"
+)
 
 // session makes a login session with a bus of its own, on which nothing starts
 // by itself.
 func session(t *testing.T) {
 	t.Helper()
-	need(t, "dbus-daemon")
+	need.Tools(t, "dbus, gnome-keyring and libsecret-tools", "dbus-daemon")
 	dir, err := os.MkdirTemp("", "session") // the names of sockets have to be short
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +60,7 @@ func start(t *testing.T, c *exec.Cmd) {
 func keyring(t *testing.T) {
 	t.Helper()
 	session(t)
-	need(t, "gnome-keyring-daemon", "secret-tool")
+	need.Tools(t, "dbus, gnome-keyring and libsecret-tools", "gnome-keyring-daemon", "secret-tool")
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+os.Getenv("XDG_RUNTIME_DIR")+"/bus") // for the tools
 	c := exec.Command("gnome-keyring-daemon", "--foreground", "--unlock", "--components=secrets")
 	c.Stdin = strings.NewReader("password")

@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 	"unicode"
+
+	"stile/build/need"
 )
 
 func open(t *testing.T, c Config) *Log {
@@ -469,10 +471,7 @@ func BenchmarkRecord(b *testing.B) {
 
 // TestJQ reads a folder with the command of the specification.
 func TestJQ(t *testing.T) {
-	jq, err := exec.LookPath("jq")
-	if err != nil {
-		t.Skip("jq is not installed: the one-liner is not tried")
-	}
+	need.Tools(t, "jq", "jq")
 	l := open(t, Config{Version: "1.2.3", Filter: "error"})
 	l.Flush()
 	l.file.limit = 2000
@@ -481,7 +480,7 @@ func TestJQ(t *testing.T) {
 	}
 	l.Logger().Error("")
 	l.Close()
-	command := exec.Command("sh", "-c", `cat *.log | `+jq+` -r '"\(.time) \(.severity) \(.message)"'`)
+	command := exec.Command("sh", "-c", `cat *.log | jq -r '"\(.time) \(.severity) \(.message)"'`)
 	command.Dir = l.Dir()
 	out, err := command.CombinedOutput()
 	if err != nil || !regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z INFO started log\n`).Match(out) || bytes.Contains(out, []byte("null")) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"stile/build/need"
 	"stile/platform/tray/traytest"
 )
 
@@ -32,7 +33,7 @@ func raise(t *testing.T, panel bool) *stage {
 	t.Helper()
 	bus, err := traytest.Bus(t)
 	if err != nil {
-		t.Skip(err)
+		need.Otherwise(t, "%v; install dbus", err)
 	}
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", bus)
 	s := &stage{clicks: make(chan any, 100), hosted: make(chan bool, 10)}
@@ -260,7 +261,7 @@ func large(n, turn int) Look {
 func BenchmarkShow500(b *testing.B) {
 	bus, err := traytest.Bus(b)
 	if err != nil {
-		b.Skip(err)
+		need.Otherwise(b, "%v; install dbus", err)
 	}
 	b.Setenv("DBUS_SESSION_BUS_ADDRESS", bus)
 	tr, err := New(Config{})
