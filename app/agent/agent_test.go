@@ -418,6 +418,22 @@ func TestTheLackOfAPanelIsToldOnce(t *testing.T) {
 	})
 }
 
+func TestAPanelThatIsRestartedIsNotMissed(t *testing.T) {
+	run(t, nil, func(w *world) {
+		w.wait(time.Minute)
+		for range 3 {
+			w.Hosted(false)
+			w.wait(panelPatience - time.Second)
+			w.Hosted(true)
+			w.wait(time.Second)
+		}
+		w.wants("notes", w.titles(), nil)
+		w.Hosted(false)
+		w.wait(panelPatience + time.Second)
+		w.wants("notes", w.titles(), []string{words.English.NoTrayTitle})
+	})
+}
+
 func TestSettingsAreKept(t *testing.T) {
 	run(t, nil, func(w *world) {
 		changed := w.Changed(w.t.Context())

@@ -12,8 +12,7 @@ import (
 // news finds out what the user has to be told: it is shown every view, and says
 // each thing once. It is not safe for concurrent use.
 type news struct {
-	begun time.Time // when the first view came
-	due   time.Time // when there may be news without another view; zero: never
+	due time.Time // when there may be news without another view; zero: never
 
 	missed  time.Time    // since when the service cannot be asked; zero: it can
 	service menu.Service // what was told of it; Present: nothing
@@ -25,6 +24,7 @@ type news struct {
 
 	resources map[grievance]bool // told in this session
 	update    string             // version told
+	bare      time.Time          // since when the desktop shows no icon; zero: it does
 	panel     bool               // the lack of one was told
 }
 
@@ -38,7 +38,8 @@ const (
 	// lostPatience is how long a service may be away, such as for an update,
 	// before that is worth a word.
 	lostPatience = 4 * time.Second
-	// panelPatience is how long a desktop may take to bring up its panel.
+	// panelPatience is how long a desktop may take to bring up its panel, at the
+	// start and when that is restarted.
 	panelPatience = 10 * time.Second
 	// atOnce is how many resources are complained about at a time.
 	atOnce = 3
@@ -49,9 +50,6 @@ const (
 // observe returns what is news in v. hosted tells whether the desktop shows the
 // icon, nil if that is not known yet; told, that the user knows why it does not.
 func (n *news) observe(v menu.View, hosted *bool, told bool, now time.Time) []tray.Note {
-	if n.begun.IsZero() {
-		n.begun = now
-	}
 	n.due = time.Time{}
 	if v.Quitting {
 		return nil
@@ -66,7 +64,13 @@ func (n *news) observe(v menu.View, hosted *bool, told bool, now time.Time) []tr
 		n.update = u.Version
 		notes = append(notes, tray.Note{Key: "update", Title: v.Words.UpdateTitle(u.Version), Text: v.Words.UpdateText, Stay: true, Command: menu.Open{URL: u.URL}})
 	}
-	if hosted != nil && !*hosted && !told && !n.panel && n.after(n.begun, panelPatience, now) {
+	switch {
+	case hosted == nil || *hosted:
+		n.bare = time.Time{}
+	case n.bare.IsZero():
+		n.bare = now
+	}
+	if !n.bare.IsZero() && !told && !n.panel && n.after(n.bare, panelPatience, now) {
 		n.panel = true
 		notes = append(notes, tray.Note{Key: noTray, Title: v.Words.NoTrayTitle, Text: v.Words.NoTrayText, Stay: true, Command: menu.Show{Page: menu.StatusPage}})
 	}
