@@ -187,7 +187,9 @@ func (d *desk) start(args ...string) *app {
 func (d *desk) run(args ...string) *app {
 	d.t.Helper()
 	a := d.start(append([]string{"tray", "--at-login"}, args...)...)
-	d.panel.Until("the app is there", func(m traytest.Menu) bool { return m.Has("Quit") || m.Has("Quit (Stay Connected)") })
+	d.panel.Until("the app is there", func(m traytest.Menu) bool { // and not one before it
+		return d.panel.Registered().After(a.begun) && (m.Has("Quit") || m.Has("Quit (Stay Connected)"))
+	})
 	return a
 }
 

@@ -11,8 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -24,6 +24,15 @@ const Patience = 10 * time.Second
 
 // ErrNoDaemon means that this machine has no program that carries a bus.
 var ErrNoDaemon = errors.New("dbus-daemon is not installed")
+
+// T is what a desktop needs of those who play on it: a test, or another program
+// whose Fatal does not return either.
+type T interface {
+	Helper()
+	Cleanup(func())
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
 
 // configuration lets everybody of this user do everything on the bus.
 const configuration = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -38,9 +47,12 @@ const configuration = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus
 </busconfig>
 `
 
+// Configuration is for a dbus-daemon whose socket is DIR/bus.
+func Configuration(dir string) []byte { return fmt.Appendf(nil, configuration, dir) }
+
 // Bus starts a session bus, which ends with the test, and returns its address.
 // The error is ErrNoDaemon where there is no such program.
-func Bus(t testing.TB) (string, error) {
+func Bus(t T) (string, error) {
 	daemon, err := exec.LookPath("dbus-daemon")
 	if err != nil {
 		return "", ErrNoDaemon
@@ -51,7 +63,7 @@ func Bus(t testing.TB) (string, error) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	config := filepath.Join(dir, "session.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, configuration, dir), 0o600); err != nil {
+	if err := os.WriteFile(config, Configuration(dir), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -72,12 +84,16 @@ func Bus(t testing.TB) (string, error) {
 	return strings.TrimSpace(line), nil
 }
 
+// self is the user that the bus knows us as, unless it has another view of users
+// than we have.
+func self() string { return strconv.Itoa(os.Geteuid()) }
+
 // connect is one more program on the bus.
-func connect(t testing.TB, address string) *dbus.Conn {
+func connect(t T, address, user string) *dbus.Conn {
 	t.Helper()
 	conn, err := dbus.Dial(address, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err == nil {
-		err = errors.Join(conn.Auth(nil), conn.Hello())
+		err = errors.Join(conn.Auth([]dbus.Auth{dbus.AuthExternal(user)}), conn.Hello())
 	}
 	if err != nil {
 		t.Fatal(err)

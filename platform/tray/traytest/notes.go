@@ -2,7 +2,6 @@ package traytest
 
 import (
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -26,7 +25,7 @@ type Note struct {
 
 // Notes is somebody who shows messages.
 type Notes struct {
-	t    testing.TB
+	t    T
 	conn *dbus.Conn
 
 	mu      sync.Mutex // guards the rest
@@ -36,8 +35,11 @@ type Notes struct {
 }
 
 // NewNotes makes one, which is there at once.
-func NewNotes(t testing.TB, bus string) *Notes {
-	n := &Notes{t: t, conn: connect(t, bus), told: make(chan struct{})}
+func NewNotes(t T, bus string) *Notes { return NotesOf(t, bus, self()) }
+
+// NotesOf makes one on the bus of another user, by number.
+func NotesOf(t T, bus, user string) *Notes {
+	n := &Notes{t: t, conn: connect(t, bus, user), told: make(chan struct{})}
 	if err := n.conn.Export(notesServer{n}, notesPath, notesName); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -23,7 +22,7 @@ const (
 // A Panel shows the icon of one program, and its menu as the program told of
 // it: asked once, then only when the program says that something changed.
 type Panel struct {
-	t       testing.TB
+	t       T
 	conn    *dbus.Conn
 	hosted  bool
 	signals chan *dbus.Signal
@@ -51,8 +50,11 @@ type Item struct {
 }
 
 // NewPanel makes a panel that is not there yet: see Appear.
-func NewPanel(t testing.TB, bus string) *Panel {
-	p := &Panel{t: t, conn: connect(t, bus), signals: make(chan *dbus.Signal, 1024), changed: make(chan struct{}), heard: map[string]int{}, hosted: true}
+func NewPanel(t T, bus string) *Panel { return PanelOf(t, bus, self()) }
+
+// PanelOf makes one on the bus of another user, by number.
+func PanelOf(t T, bus, user string) *Panel {
+	p := &Panel{t: t, conn: connect(t, bus, user), signals: make(chan *dbus.Signal, 1024), changed: make(chan struct{}), heard: map[string]int{}, hosted: true}
 	if err := p.conn.Export(watcher{p}, watcherPath, watcherName); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +133,7 @@ func (w watcherProperties) Get(_, name string) (dbus.Variant, *dbus.Error) {
 // Adopt shows a program's icon.
 func (p *Panel) Adopt(owner string) {
 	p.mu.Lock()
-	p.owner, p.since = owner, time.Now()
+	p.owner, p.items, p.since = owner, nil, time.Now()
 	p.mu.Unlock()
 	p.fetch()
 }
@@ -383,19 +385,33 @@ func (p *Panel) Registered() time.Time {
 	return p.since
 }
 
-// Check fails the test if what the program told so far is not what it says when
-// it is asked for everything.
+// Check fails the test if what the program told so far does not become what it
+// says when it is asked for everything. It is asked again, because that may
+// change meanwhile.
 func (p *Panel) Check() {
 	p.t.Helper()
-	asked, err := p.ask()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.Until("the menu is as the program says", func(m Menu) bool { return m.String() == Menu{asked}.String() })
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.broken != nil {
-		p.t.Fatal("the panel could not read the menu: ", p.broken)
+	limit := time.Now().Add(Patience)
+	for {
+		asked, err := p.ask()
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.mu.Lock()
+		m, changed, broken := p.menuLocked(), p.changed, p.broken
+		p.mu.Unlock()
+		if broken != nil {
+			p.t.Fatal("the panel could not read the menu: ", broken)
+		}
+		switch {
+		case m.String() == Menu{asked}.String():
+			return
+		case time.Now().After(limit):
+			p.t.Fatalf("the program says, when it is asked,\n%sbut told of\n%s", Menu{asked}, m)
+		}
+		select {
+		case <-changed:
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }
 
