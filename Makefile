@@ -11,7 +11,7 @@ PRODUCTS := ./app/cmd/stile ./tunnel/cmd/stiled ./tunnel/cmd/stile-server
 TARGETS := linux/amd64 linux/arm64 windows/amd64 windows/arm64
 STAGE   := build/stage.sh
 SCENARIOS := world direct nat-direct nat-relay ipv6 cidr internet filters policy-removed \
-	portal-restart relay-restart client-kill9 sign-out-in settings flight-record why icmp tcp fragments \
+	portal-restart relay-restart client-kill9 sign-out-in desktop settings flight-record why icmp tcp fragments \
 	$(if $(filter 0,$(shell id -u)),readme) # each takes seconds, why a minute and a half; see also $(BIN)/lab list
 LONG := server-dies gateway-restart gateway-upgrade hostile-client round-robin dns-outage # a quarter of an hour together
 

@@ -54,6 +54,7 @@ func init() {
 		{scenario, "gateway-restart", "connections survive, or are ended, when the gateway is started again or killed", false, runGatewayRestart},
 		{scenario, "client-kill9", "after kill -9 the next start leaves nothing behind", false, runClientKill},
 		{scenario, "sign-out-in", "a user signs in with a browser, out and in again; the same addresses stand for names", false, runSignOutIn},
+		{scenario, "desktop", "a user signs in, out and quits by the menu of the app, which tells of service and portal", false, runDesktop},
 		{scenario, "flight-record", "the client tells what it did, without what was said, and keeps it when its site is lost", false, runFlightRecord},
 		{scenario, "settings", "a service starts with what its users chose, and with a policy; SIGHUP begins anew", false, runSettings},
 		{scenario, "internet", "everything through the tunnel, by the Internet resource", false, runInternet},
