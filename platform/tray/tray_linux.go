@@ -212,12 +212,9 @@ func (t *Tray) Show(l Look) {
 	if len(changed) > 0 {
 		t.emit(menuPath, menuInterface+".ItemsPropertiesUpdated", changed, removedOf(changed))
 	}
-	switch len(d.parents) {
-	case 0:
-	case 1:
-		t.emit(menuPath, menuInterface+".LayoutUpdated", revision, d.parents[0])
-	default:
-		t.emit(menuPath, menuInterface+".LayoutUpdated", revision, root)
+	// Each menu by itself: some panels ask for just that one and none below it.
+	for _, parent := range d.parents {
+		t.emit(menuPath, menuInterface+".LayoutUpdated", revision, parent)
 	}
 }
 

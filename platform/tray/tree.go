@@ -58,7 +58,7 @@ func (t *tree) merge(parent int32, old []*entry, items []Item, now time.Time, d 
 	for i := range items {
 		item := &items[i]
 		e := find(i, item.Key)
-		if e == nil {
+		if e == nil || form(e.item.Kind) != form(item.Kind) {
 			same = false
 			kids = append(kids, t.add(parent, item))
 			continue
@@ -119,6 +119,15 @@ func (e *entry) leave(now time.Time) {
 	for _, k := range e.kids {
 		k.leave(now)
 	}
+}
+
+// form is what panels look at when an item comes, and then no more: an item
+// that gets another one is another item. Text is an action that is grey.
+func form(k Kind) Kind {
+	if k == Text {
+		return Action
+	}
+	return k
 }
 
 // alike reports whether two items look the same; their commands may differ.

@@ -158,3 +158,25 @@ func anyItems(rng *rand.Rand, depth int) []Item {
 	}
 	return items
 }
+
+// Panels learn of an item's form when it comes, and no more.
+func TestAnItemOfAnotherFormIsAnotherItem(t *testing.T) {
+	var tr tree
+	item := Item{Key: "k", Title: "T"}
+	number := func(k Kind) int32 {
+		item.Kind = k
+		tr.update([]Item{item}, start)
+		return tr.kids[0].id
+	}
+	before := number(Action)
+	if got := number(Text); got != before {
+		t.Errorf("%d, not %d, for an action that is grey", got, before)
+	}
+	for _, k := range []Kind{Sub, Check, Separator, Action} {
+		if got := number(k); got == before {
+			t.Errorf("still %d as %v", got, k)
+		} else {
+			before = got
+		}
+	}
+}
