@@ -2,6 +2,9 @@ package tray
 
 import (
 	"image"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
@@ -46,10 +49,19 @@ type toolTip struct {
 // item answers what panels ask of the icon.
 type item struct{ *Tray }
 
-// ContextMenu and Activate are asked by panels that show no menus of other
-// programs.
-func (i item) ContextMenu(x, y int32) *dbus.Error       { i.config.Activate(); return nil }
-func (i item) Activate(x, y int32) *dbus.Error          { i.config.Activate(); return nil }
+// ContextMenu is asked by panels that show no menus of other programs.
+func (i item) ContextMenu(x, y int32) *dbus.Error { i.config.Activate(); return nil }
+
+// Activate is asked at a left click by panels that do not look at ItemIsMenu.
+// KDE's opens the menu if that is refused; others would do nothing.
+func (i item) Activate(x, y int32) *dbus.Error {
+	if slices.Contains(strings.Split(os.Getenv("XDG_CURRENT_DESKTOP"), ":"), "KDE") {
+		return dbus.NewError("org.freedesktop.DBus.Error.NotSupported", []any{"the icon has a menu"})
+	}
+	i.config.Activate()
+	return nil
+}
+
 func (i item) SecondaryActivate(x, y int32) *dbus.Error { i.config.Activate(); return nil }
 func (item) Scroll(delta int32, way string) *dbus.Error { return nil }
 
