@@ -255,11 +255,11 @@ func (e *export) folder(name, dir string, optional bool) (list []source) {
 
 // settings takes the user's own settings.
 func (e *export) settings() {
-	dir, err := os.UserConfigDir()
+	dir, err := dirs.UserConfig()
 	if err != nil {
 		return
 	}
-	files, _ := filepath.Glob(filepath.Join(dir, "stile", "*.json")) // the pattern is good
+	files, _ := filepath.Glob(filepath.Join(dir, "*.json")) // the pattern is good
 	for _, path := range files {
 		if name := filepath.Base(path); ipc.IsFileName(name) {
 			e.path("app/"+name, path, true)

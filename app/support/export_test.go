@@ -158,7 +158,7 @@ func TestDefaultExport(t *testing.T) {
 		if err := json.NewEncoder(&settings).Encode(texts); err != nil {
 			t.Fatal(err)
 		}
-		hosts, prefs := filepath.Join(dir, "hosts"), filepath.Join(dir, "config", "stile", "prefs.json")
+		hosts, prefs := filepath.Join(dir, "hosts"), filepath.Join(dir, "config", "stile", "config", "prefs.json")
 		named := filepath.Join(apps, "laptop.zanzibar.example.log")
 		if err := errors.Join(os.WriteFile(hosts, system.Bytes(), 0o600), os.MkdirAll(filepath.Dir(prefs), 0o700), os.WriteFile(prefs, settings.Bytes(), 0o600), os.WriteFile(named, []byte("{}\n"), 0o600)); err != nil {
 			t.Fatal(err)

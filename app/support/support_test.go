@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"stile/app/prefs"
 	"stile/platform/machine"
 	"stile/platform/route"
 	"stile/tunnel/id"
@@ -284,7 +285,9 @@ func FuzzRedact(f *testing.F) {
 func TestServiceIsDown(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "x.zip")
 	apps := t.TempDir()
-	if err := errors.Join(os.WriteFile(filepath.Join(apps, "a.log"), []byte(`{"message":"hello"}`+"\n"), 0o600), os.Symlink("/nowhere", filepath.Join(apps, "dangling.log")), os.Mkdir(filepath.Join(apps, "dir.log"), 0o700)); err != nil {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	settings, err := prefs.Path()
+	if err := errors.Join(err, prefs.Defaults().Save(settings), os.WriteFile(filepath.Join(apps, "a.log"), []byte(`{"message":"hello"}`+"\n"), 0o600), os.Symlink("/nowhere", filepath.Join(apps, "dangling.log")), os.Mkdir(filepath.Join(apps, "dir.log"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	var calls int
@@ -300,7 +303,7 @@ func TestServiceIsDown(t *testing.T) {
 		t.Errorf("%q", r.Missing)
 	}
 	root, files := unzip(t, out)
-	if !strings.HasPrefix(root, "stile_logs_") || files["app/logs/a.log"] == "" || !strings.Contains(files["missing.txt"], "service") || files["manifest.json"] == "" || !strings.Contains(files["summary.html"], "does not answer") || files["app/logs/dangling.log"] != "" {
+	if !strings.HasPrefix(root, "stile_logs_") || files["app/logs/a.log"] == "" || !strings.Contains(files["missing.txt"], "service") || files["manifest.json"] == "" || !strings.Contains(files["summary.html"], "does not answer") || files["app/logs/dangling.log"] != "" || !strings.Contains(files["app/general_settings.json"], "start_minimized") {
 		t.Errorf("%s: %v", root, slices.Sorted(func(yield func(string) bool) {
 			for n := range files {
 				if !yield(n) {
