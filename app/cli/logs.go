@@ -19,6 +19,7 @@ import (
 	"stile/app/support"
 	"stile/platform/dirs"
 	"stile/platform/logs"
+	"stile/platform/owner"
 	"stile/tunnel/ipc"
 )
 
@@ -298,7 +299,7 @@ func (logsClear) Run(ctx context.Context, p *program) error {
 	}
 	fmt.Fprintf(p.out, "The log files in %s are deleted.\n", clean(s.Logs.Dir))
 	for _, dir := range support.AppLogs() {
-		switch err := logs.ClearDir(dir); {
+		switch err := owner.As(dir, func() error { return logs.ClearDir(dir) }); {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return err

@@ -188,3 +188,23 @@ func TestLogsClear(t *testing.T) {
 		t.Errorf("the service was told %v", got)
 	}
 }
+
+// Root, as with sudo -E, deletes nothing that the user could not.
+func TestLogsClearIsNotLedAstray(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: this needs root, who clears another user's folder")
+	}
+	f, _ := withLogs(t)
+	top := t.TempDir()
+	home, kept := filepath.Join(top, "home"), filepath.Join(top, "root", "kept.log")
+	t.Setenv("XDG_CACHE_HOME", home)
+	own := support.AppLogs()[0]
+	if err := errors.Join(os.Chmod(filepath.Dir(top), 0o755), os.MkdirAll(filepath.Dir(own), 0o755), os.Mkdir(filepath.Dir(kept), 0o755), os.WriteFile(kept, nil, 0o600),
+		os.Symlink(filepath.Dir(kept), own), os.Lchown(own, 4711, 4711), os.Chown(filepath.Dir(own), 4711, 4711)); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t, "logs", "clear").want(t, failed, "", "permission denied")
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
+	}
+}

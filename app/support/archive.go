@@ -8,9 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
+
+	"stile/platform/owner"
 )
 
 // An archive is a zip file under way: a partial file beside the final one,
@@ -42,24 +43,17 @@ type entry struct {
 // create begins an archive that only its owner may read. What it is called may
 // have a name in it; root, the folder inside, has none.
 func create(path, root string) (*archive, error) {
-	out, err := os.CreateTemp(filepath.Dir(path), "."+strings.TrimSuffix(filepath.Base(path), ".zip")+".*.zip-partial") // mode 0600
+	a := &archive{path: path, root: root}
+	err := owner.As(filepath.Dir(path), func() (err error) {
+		a.out, err = os.CreateTemp(filepath.Dir(path), "."+strings.TrimSuffix(filepath.Base(path), ".zip")+".*.zip-partial") // mode 0600
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if uid, gid, sudo := invoker(); sudo {
-		_ = out.Chown(uid, gid) // else it stays root's
-	}
-	a := &archive{path: path, root: root, out: out}
 	a.zip = zip.NewWriter(a)
 	a.deflat, err = flate.NewWriter(&a.packed, flate.BestSpeed) // logs shrink to a tenth either way
 	return a, err
-}
-
-// invoker is the user who ran this program by sudo, and shall have the file.
-func invoker() (uid, gid int, sudo bool) {
-	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
-	gid, errGID := strconv.Atoi(os.Getenv("SUDO_GID"))
-	return uid, gid, os.Geteuid() == 0 && err == nil && errGID == nil
 }
 
 // Write takes what the zip writer makes.
@@ -140,12 +134,15 @@ func (a *archive) finish() error {
 		a.entries = a.entries[:len(a.entries)-1] // makes room for the table
 		a.lost++
 	}
+	if uid, gid, sudo := owner.Invoker(); sudo {
+		_ = a.out.Chown(uid, gid) // else it stays root's
+	}
 	err := a.out.Sync()
 	if e := a.out.Close(); err == nil {
 		err = e
 	}
 	if err == nil {
-		err = os.Rename(a.out.Name(), a.path)
+		err = owner.As(filepath.Dir(a.path), func() error { return os.Rename(a.out.Name(), a.path) })
 	}
 	a.done = err == nil
 	return err
@@ -206,6 +203,6 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 func (a *archive) abandon() {
 	if !a.done {
 		a.out.Close()
-		os.Remove(a.out.Name())
+		_ = owner.As(filepath.Dir(a.path), func() error { return os.Remove(a.out.Name()) })
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"stile/platform/dirs"
 	"stile/platform/ipcsock"
 	"stile/platform/machine"
+	"stile/platform/owner"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
 )
@@ -172,8 +174,11 @@ var telling = []string{`"actor":"`, `"account":"`, `"user":"`, `"deviceName":"`,
 // learnFile learns the names in fields of a log file: without the service, or when
 // nobody is signed in, nothing else tells what they are.
 func (e *export) learnFile(path string) {
-	f, err := os.Open(path)
-	if err != nil || e.Full {
+	if e.Full {
+		return
+	}
+	f, _, err := owner.Open(path)
+	if err != nil {
 		return // path tells
 	}
 	defer f.Close()
@@ -231,24 +236,29 @@ func (e *export) logFiles(s *ipc.State) (list []source) {
 
 // folder lists the logs of a folder, and flight records that the service kept.
 func (e *export) folder(name, dir string, optional bool) (list []source) {
-	entries, err := os.ReadDir(dir)
+	var files []fs.FileInfo
+	err := owner.As(dir, func() error {
+		entries, err := os.ReadDir(dir)
+		for _, f := range entries {
+			if info, err := f.Info(); err == nil && info.Mode().IsRegular() && ipc.IsFileName(f.Name()) {
+				files = append(files, info)
+			}
+		}
+		return err
+	})
 	if err != nil && !(optional && errors.Is(err, os.ErrNotExist)) {
 		e.miss(name, err)
 	}
-	for _, f := range entries {
-		info, err := f.Info()
-		if err != nil || !info.Mode().IsRegular() || !ipc.IsFileName(f.Name()) {
-			continue
-		}
+	for _, info := range files {
 		in := name
-		switch filepath.Ext(f.Name()) {
+		switch filepath.Ext(info.Name()) {
 		case ".log":
 		case ".jsonl":
 			in = "service/flight"
 		default:
 			continue
 		}
-		list = append(list, source{in + "/" + f.Name(), filepath.Join(dir, f.Name()), info.Size(), info.ModTime()})
+		list = append(list, source{in + "/" + info.Name(), filepath.Join(dir, info.Name()), info.Size(), info.ModTime()})
 	}
 	return list
 }
@@ -259,7 +269,11 @@ func (e *export) settings() {
 	if err != nil {
 		return
 	}
-	files, _ := filepath.Glob(filepath.Join(dir, "*.json")) // the pattern is good
+	var files []string
+	_ = owner.As(dir, func() (err error) { // there may be none
+		files, err = filepath.Glob(filepath.Join(dir, "*.json"))
+		return err
+	})
 	for _, path := range files {
 		if name := filepath.Base(path); ipc.IsFileName(name) {
 			e.path("app/"+name, path, true)
@@ -441,25 +455,19 @@ func (e *export) path(name, path string, optional bool) {
 	if e.ctx.Err() != nil {
 		return
 	}
-	info, err := os.Stat(path)
-	if optional && errors.Is(err, os.ErrNotExist) {
+	f, info, err := owner.Open(path)
+	if optional && errors.Is(err, os.ErrNotExist) || errors.Is(err, owner.ErrNoFile) {
 		return
-	}
-	if err == nil && !info.Mode().IsRegular() {
-		return
-	}
-	if err == nil && info.Size() > maxFile {
-		err = fmt.Errorf("it has %d MB, and %d is the limit", info.Size()>>20, maxFile>>20)
-	}
-	var f *os.File
-	if err == nil {
-		f, err = os.Open(path)
 	}
 	if err != nil {
 		e.miss(name, err)
 		return
 	}
 	defer f.Close()
+	if info.Size() > maxFile {
+		e.miss(name, fmt.Errorf("it has %d MB, and %d is the limit", info.Size()>>20, maxFile>>20))
+		return
+	}
 	e.begin(name, info.ModTime())
 	if err := each(io.LimitReader(f, info.Size()), e.put); err != nil {
 		e.miss(name, err)

@@ -5,7 +5,8 @@
 // The service's own files are readable by root only. The service reads them and
 // sends them over the local socket to whoever may control it; the archive is
 // written by the user's program, with the user's rights. Without a service the
-// archive has what the user may read, and says what is missing.
+// archive has what the user may read, and says what is missing. Root, too, has the
+// rights of the user in the user's folders, who may have put links there.
 package support
 
 import (

@@ -1,10 +1,22 @@
 package owner
 
 import (
+	"bufio"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
+
+// dontWait opens pipes without a writer.
+const dontWait = unix.O_NONBLOCK
 
 func become(path string) error {
 	if os.Geteuid() != 0 {
@@ -30,4 +42,133 @@ func become(path string) error {
 		return fmt.Errorf("act as the owner of %s: %w", path, err)
 	}
 	return nil
+}
+
+func as(path string, do func() error) error {
+	if os.Geteuid() != 0 {
+		return do()
+	}
+	uid, err := whose(path)
+	if err != nil {
+		return err
+	}
+	if uid == 0 {
+		return do()
+	}
+	gid := groupOf(uid)
+	if u, g, sudo := invoker(); sudo {
+		uid, gid = u, g
+	}
+	var g sync.WaitGroup
+	g.Go(func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its rights with it
+		if err = demote(uid, gid); err != nil {
+			err = fmt.Errorf("act as user %d: %w", uid, err)
+			return
+		}
+		err = do()
+	})
+	g.Wait()
+	return err
+}
+
+// whose returns the owner of the first part of an absolute path that is not
+// root's, and 0 if there is none. What comes before it nobody but root can
+// exchange. There must be something at path.
+func whose(path string) (uid int, err error) {
+	foreign, err := unmapped()
+	if err != nil {
+		return 0, err
+	}
+	path = filepath.Clean(path)
+	loose := "" // a folder in which anybody may exchange anything
+	for end := 0; end <= len(path); end++ {
+		if end < len(path) && path[end] != '/' {
+			continue
+		}
+		if loose != "" {
+			return 0, fmt.Errorf("anybody may exchange what is in %s", loose)
+		}
+		part := path[:max(end, 1)]
+		info, err := os.Lstat(part)
+		if err != nil {
+			return 0, err
+		}
+		if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 && !foreign(owner) {
+			return int(owner), nil
+		}
+		if mode := info.Mode(); mode.IsDir() && mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0 {
+			loose = part
+		}
+	}
+	return 0, nil
+}
+
+// unmapped tells which users this process can neither become nor be taken for,
+// because they are outside of its user namespace.
+func unmapped() (func(uid uint32) bool, error) {
+	f, err := os.Open("/proc/self/uid_map")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	type span struct{ first, count uint64 }
+	var spans []span
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var s span
+		var outside uint64
+		if _, err := fmt.Sscan(lines.Text(), &s.first, &outside, &s.count); err != nil {
+			return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+		}
+		spans = append(spans, s)
+	}
+	return func(uid uint32) bool {
+		for _, s := range spans {
+			if uint64(uid) >= s.first && uint64(uid)-s.first < s.count {
+				return false
+			}
+		}
+		return true
+	}, lines.Err()
+}
+
+// nobodys is a group that no user should be in.
+const nobodys = 65534
+
+// groupOf returns the main group of a user. That of a folder would not do: it may
+// be one that its owner is not in.
+func groupOf(uid int) int {
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return nobodys
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		return nobodys
+	}
+	return gid
+}
+
+// demote gives this thread, and no other, the rights of a user. The real user
+// stays root, so that the user cannot touch the thread. The order matters:
+// without uid 0 the groups cannot be changed any more.
+func demote(uid, gid int) error {
+	const keep = ^uintptr(0)
+	if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); e != 0 {
+		return e
+	}
+	if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, keep, uintptr(gid), keep); e != 0 {
+		return e
+	}
+	if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, keep, uintptr(uid), keep); e != 0 {
+		return e
+	}
+	return nil
+}
+
+func invoker() (uid, gid int, sudo bool) {
+	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
+	gid, errGID := strconv.Atoi(os.Getenv("SUDO_GID"))
+	return uid, gid, os.Geteuid() == 0 && err == nil && errGID == nil && uid > 0 && gid >= 0
 }
