@@ -265,10 +265,13 @@ func (a *Agent) tell(n tray.Note) {
 	a.mu.Lock()
 	d := a.desktop
 	a.mu.Unlock()
-	if d != nil {
-		a.Log.Info("the user is told", "note", n.Key)
-		d.Notify(n)
+	if d == nil {
+		return
 	}
+	if n.Title != "" {
+		a.Log.Info("the user is told", "note", n.Key)
+	}
+	d.Notify(n)
 }
 
 // draw shows what is known whenever it has changed, and tells what is news.

@@ -247,7 +247,7 @@ func TestASignInWithoutBrowser(t *testing.T) {
 		w.looks(menu.Busy, "waiting")
 		w.wants("copied", w.copied, []string{"https://portal.example.com/?nonce=secret"})
 		w.mu.Lock()
-		if len(w.notes) != 1 || strings.Contains(fmt.Sprint(w.notes), "nonce") {
+		if len(w.stay) != 1 || strings.Contains(fmt.Sprint(w.notes), "nonce") {
 			t.Errorf("%+v", w.notes)
 		}
 		w.mu.Unlock()
@@ -544,6 +544,60 @@ func TestNewsOfTheSession(t *testing.T) {
 			w.wants(string(code), w.titles(), want)
 		})
 	}
+}
+
+// What a note says, and asks for, is so for as long as it is there.
+func TestNotesGoWithTheirReason(t *testing.T) {
+	for _, row := range []struct {
+		news link.News
+		note string
+	}{
+		{link.News{Presence: link.Missing, Err: ipcsock.ErrNobody}, words.English.ServiceMissing},
+		{link.News{Presence: link.Denied, Err: ipcsock.ErrDenied}, words.English.ServiceDenied},
+		{link.News{Presence: link.Missing, Err: link.ErrSilent}, words.English.ServiceSilent},
+		{link.News{Presence: link.Outdated, Err: ipc.Problemf(ipc.WrongVersion, "x")}, words.English.AppOutdated},
+	} {
+		for _, session := range []func(s *ipc.State){func(*ipc.State) {}, signedIn} {
+			run(t, func(w *world, _ *Config) { w.first = row.news }, func(w *world) {
+				w.wait(10 * time.Second)
+				w.wants("there", w.there(), []string{row.note})
+				w.set(session)
+				w.wants("there afterwards", w.there(), nil)
+			})
+		}
+	}
+	for _, then := range []func(s *ipc.State){
+		func(s *ipc.State) { s.Session.Problem = nil },
+		func(s *ipc.State) { s.Session.Phase, s.Session.Problem = ipc.Connecting, nil },
+		signedIn,
+	} {
+		run(t, func(w *world, _ *Config) { signedIn(&w.state) }, func(w *world) {
+			w.set(func(s *ipc.State) {
+				s.Session.Phase, s.Session.Problem = ipc.SignedOut, &ipc.Problem{Code: ipc.TokenRejected, Text: "Because."}
+			})
+			w.wants("there", w.there(), []string{words.English.SignInAgainTitle})
+			w.set(then)
+			w.wants("there afterwards", w.there(), nil)
+		})
+	}
+	run(t, func(w *world, _ *Config) { w.hosted = false }, func(w *world) {
+		w.wait(panelPatience + time.Second)
+		w.wants("there", w.there(), []string{words.English.NoTrayTitle})
+		w.Hosted(true)
+		synctest.Wait()
+		w.wants("there afterwards", w.there(), nil)
+	})
+	run(t, func(w *world, _ *Config) { w.browser = desktop.ErrNoDesktop }, func(w *world) {
+		w.click("sign-in")
+		w.wants("there", w.there(), []string{words.English.OpenFailedTitle})
+		w.refuse = ipc.Problemf(ipc.PortalUnknown, "No portal.")
+		w.signIns[0].answers <- signin.Result{Token: "secret"}
+		synctest.Wait()
+		w.wants("there afterwards", w.there(), []string{words.English.SignInFailedTitle})
+		w.browser = nil
+		w.click("sign-in")
+		w.wants("there at the next", w.there(), nil)
+	})
 }
 
 func TestNewsOfResources(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type world struct {
 	shown   menu.Menu
 	shows   int
 	notes   []tray.Note
+	stay    map[string]string // the titles of those that are still there, by key
 	opened  []string
 	copied  []string
 	browser error // what opening one comes to
@@ -49,7 +51,7 @@ type world struct {
 // run starts an agent and calls with, in a bubble.
 func run(t *testing.T, prepare func(w *world, c *Config), with func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, hosted: true, ended: make(chan error, 1)}
+		w := &world{t: t, stay: map[string]string{}, hosted: true, ended: make(chan error, 1)}
 		w.state = ipc.State{Version: "1", Session: ipc.Session{Phase: ipc.SignedOut, Portal: "wss://portal.example.com"}}
 		c := Config{
 			Follow: w.follow, Ask: w.ask, Begin: w.begin,
@@ -170,6 +172,9 @@ func (d fakeDesktop) Notify(n tray.Note) {
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
 	d.w.notes = append(d.w.notes, n)
+	if delete(d.w.stay, n.Key); n.Stay {
+		d.w.stay[n.Key] = n.Title
+	}
 }
 
 type fakePages struct{}
@@ -225,10 +230,19 @@ func (w *world) titles() []string {
 	defer w.mu.Unlock()
 	var list []string
 	for _, n := range w.notes {
-		list = append(list, n.Title)
+		if n.Title != "" {
+			list = append(list, n.Title)
+		}
 	}
 	w.notes = nil
 	return list
+}
+
+// there are the titles of the notes that stay until they are taken back.
+func (w *world) there() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Values(w.stay))
 }
 
 // told are the commands since the last call.

@@ -26,6 +26,7 @@ type news struct {
 	update    string             // version told
 	bare      time.Time          // since when the desktop shows no icon; zero: it does
 	panel     bool               // the lack of one was told
+	missing   bool               // and that is still to be read
 }
 
 // A grievance is that a resource cannot be reached, for one reason.
@@ -66,12 +67,15 @@ func (n *news) observe(v menu.View, hosted *bool, told bool, now time.Time) []tr
 	}
 	switch {
 	case hosted == nil || *hosted:
-		n.bare = time.Time{}
+		if n.bare = (time.Time{}); n.missing {
+			n.missing = false
+			notes = append(notes, tray.Note{Key: noTray})
+		}
 	case n.bare.IsZero():
 		n.bare = now
 	}
 	if !n.bare.IsZero() && !told && !n.panel && n.after(n.bare, panelPatience, now) {
-		n.panel = true
+		n.panel, n.missing = true, true
 		notes = append(notes, tray.Note{Key: noTray, Title: v.Words.NoTrayTitle, Text: v.Words.NoTrayText, Stay: true, Command: menu.Show{Page: menu.StatusPage}})
 	}
 	return notes
@@ -97,14 +101,19 @@ func (n *news) after(then time.Time, d time.Duration, now time.Time) bool {
 // ofService tells that the service cannot be asked, and that it is back.
 func (n *news) ofService(v menu.View, now time.Time) []tray.Note {
 	if v.Service == menu.Present {
-		back := n.service == menu.Lost || n.service == menu.Missing || n.service == menu.Silent
+		told := n.service
 		n.missed, n.service, n.seen = time.Time{}, menu.Present, true
-		if back && (v.State == nil || v.State.Session.Phase != ipc.SignedOut) {
+		switch told {
+		case menu.Looking, menu.Present:
+			return nil
+		case menu.Denied, menu.Outdated:
+		default:
+			if v.State != nil && v.State.Session.Phase == ipc.SignedOut {
+				return []tray.Note{{Key: "service", Title: v.Words.BackTitle, Text: v.Words.PageText, Command: menu.Show{Page: menu.StatusPage}}}
+			}
 			n.connected, n.elsewhere = false, true // worth a word when it is
-		} else if back {
-			return []tray.Note{{Key: "service", Title: v.Words.BackTitle, Text: v.Words.PageText, Command: menu.Show{Page: menu.StatusPage}}}
 		}
-		return nil
+		return []tray.Note{{Key: "service"}} // what was told is not so any more
 	}
 	if n.missed.IsZero() {
 		n.missed = now
@@ -137,12 +146,23 @@ func (n *news) ofService(v menu.View, now time.Time) []tray.Note {
 	return []tray.Note{note}
 }
 
-// ofSession tells that the session is there, and that it needs the user.
+// ofSession tells that the session is there, and that it needs the user, for as
+// long as it does.
 func (n *news) ofSession(v menu.View) []tray.Note {
-	s := &v.State.Session
-	if s.Problem == nil || s.Problem.Code != n.problem {
+	s, told := &v.State.Session, n.problem
+	if s.Problem == nil || s.Problem.Code != told {
 		n.problem = ""
 	}
+	notes := n.ofPhase(v)
+	if told != "" && n.problem == "" && notes == nil {
+		return []tray.Note{{Key: "session"}}
+	}
+	return notes
+}
+
+// ofPhase is ofSession without what is taken back.
+func (n *news) ofPhase(v menu.View) []tray.Note {
+	s := &v.State.Session
 	if s.Phase == ipc.Connected {
 		tell := n.elsewhere && !n.connected
 		n.connected, n.elsewhere = true, false

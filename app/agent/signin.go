@@ -47,6 +47,7 @@ func (a *Agent) beginSignIn(ctx context.Context) error {
 		before.Cancel()
 	}
 	a.change(func() { a.signIn, a.view.Browser = s, true })
+	a.tell(tray.Note{Key: "sign-in"}) // that the one before failed counts no more
 	a.Log.Info("a sign-in waits for the browser")
 	err = a.Open(ctx, s.Start())
 	if err == nil || ctx.Err() != nil {
@@ -95,11 +96,15 @@ func (a *Agent) runSignIn(ctx context.Context, s SignIn) {
 
 // over notes that a sign-in waits no more, unless another one does.
 func (a *Agent) over(s SignIn) {
+	last := false
 	a.change(func() {
-		if a.signIn == s {
+		if last = a.signIn == s; last {
 			a.view.Browser = false
 		}
 	})
+	if last {
+		a.tell(tray.Note{Key: "browser"})
+	}
 }
 
 // taken hands a token to the service.

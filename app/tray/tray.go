@@ -29,7 +29,8 @@ type Config struct {
 	Hosted func(shown bool)
 }
 
-// A Note is a message for the user. See platform/tray.
+// A Note is a message for the user; one without Title takes back the one with its
+// Key. See platform/tray.
 type Note struct {
 	Key, Title, Text string
 	Stay             bool

@@ -54,12 +54,14 @@ func TestAServiceThatIsNotThere(t *testing.T) {
 	d := open(t)
 	d.run()
 	d.shows("missing", menu.View{Service: menu.Missing})
-	d.notes.Await(words.English.ServiceMissing)
+	n := d.notes.Await(words.English.ServiceMissing)
 	d.panel.Click("Details…")
 	d.isPage(await(t, "a page", d.opened))
 	d.service.up()
 	d.within("the service is found", soon, func(m traytest.Menu) bool { return m.Has("Sign In") })
-	d.notes.Await(words.English.BackTitle)
+	if back := d.notes.Await(words.English.BackTitle); back.Instead != n.ID {
+		t.Errorf("%+v stays beside %+v", n, back)
+	}
 }
 
 func TestAServiceThatHangs(t *testing.T) {
@@ -79,9 +81,14 @@ func TestAServiceThatRefusesThisUser(t *testing.T) {
 	d.service.stranger(frame(ipc.Message{Goodbye: ipc.Problemf(ipc.NotAllowed, "Join the group stile.")}))
 	d.run()
 	d.shows("denied", menu.View{Service: menu.Denied})
-	if n := d.notes.Await(words.English.ServiceDenied); n.Text != "Join the group stile." {
+	n := d.notes.Await(words.English.ServiceDenied)
+	if n.Text != "Join the group stile." {
 		t.Errorf("%+v", n)
 	}
+	d.service.down()
+	d.service.up() // the administrator did it
+	d.within("the service answers", soon, func(m traytest.Menu) bool { return m.Has("Sign In") })
+	d.notes.Gone(n)
 }
 
 // An update replaces program and service under a running app.
@@ -90,7 +97,7 @@ func TestAServiceOfAnotherVersion(t *testing.T) {
 	d.service.stranger(frame(ipc.Message{Hello: &ipc.Hello{Protocol: ipc.Protocol + 1, Version: "99"}}))
 	a := d.run()
 	d.shows("outdated", menu.View{Service: menu.Outdated})
-	d.notes.Await(words.English.AppOutdated)
+	n := d.notes.Await(words.English.AppOutdated)
 	before := d.panel.Registered()
 	d.service.down()
 	d.service.up() // the version that the program is of
@@ -101,10 +108,25 @@ func TestAServiceOfAnotherVersion(t *testing.T) {
 		t.Fatal("the app ended: ", err)
 	default:
 	}
+	d.notes.Gone(n) // a click on it would reach nobody
 	d.panel.Click("Quit")
 	if err := a.end(); err != nil {
 		t.Error(err)
 	}
+}
+
+// Where there are no icons, who clicks to have the app restarted sees that it was.
+func TestARestartWithoutPanelShowsThePage(t *testing.T) {
+	t.Parallel() // it mostly waits
+	d := open(t)
+	d.panel.Vanish()
+	d.service.stranger(frame(ipc.Message{Hello: &ipc.Hello{Protocol: ipc.Protocol + 1, Version: "99"}}))
+	d.start("tray", "--at-login")
+	n := d.notes.Await(words.English.AppOutdated)
+	d.service.down()
+	d.service.up()
+	d.notes.Click(n)
+	d.isPage(await(t, "a page", d.opened))
 }
 
 func TestAnotherStartShowsThePage(t *testing.T) {

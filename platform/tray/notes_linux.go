@@ -62,8 +62,21 @@ func (n notes) deliver(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			for id, note := range open {
+				if note.Stay {
+					n.take(id)
+				}
+			}
 			return
 		case note := <-n.Tray.notes:
+			if note.Title == "" {
+				if id, is := ids[note.Key]; is {
+					n.take(id)
+					delete(open, id)
+					delete(ids, note.Key)
+				}
+				continue
+			}
 			id, err := n.show(ctx, note, ids[note.Key])
 			if err != nil {
 				continue // the desktop shows no messages
@@ -85,6 +98,11 @@ func (n notes) deliver(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// take takes a note back. Nobody waits for the desktop to do it.
+func (n notes) take(id uint32) {
+	n.conn.Object(notesName, notesPath).Go(notesName+".CloseNotification", dbus.FlagNoReplyExpected|dbus.FlagNoAutoStart, nil, id)
 }
 
 // picture is the form of the hint image-data.

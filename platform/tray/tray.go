@@ -58,7 +58,8 @@ type Item struct {
 	Items   []Item // of a Sub
 }
 
-// A Note is a message for the user.
+// A Note is a message for the user. One without Title takes back the one with
+// its Key, if that is still there.
 type Note struct {
 	// Key names what the note is about: a later note takes the place of an
 	// earlier one with the same key.

@@ -88,8 +88,8 @@ func (t *Tray) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	t.conn.Signal(t.signals)
 	var g sync.WaitGroup
-	defer g.Wait()
 	defer t.conn.Close()
+	defer g.Wait()
 	defer cancel()
 	n := newNotes(t)
 	g.Go(func() { n.deliver(ctx) })

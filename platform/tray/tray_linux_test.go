@@ -411,3 +411,27 @@ func TestEveryWayOfAsking(t *testing.T) {
 		t.Error(up, err)
 	}
 }
+
+// A note whose reason is gone is taken back, and what waits for a click goes
+// with the program: nobody would hear it.
+func TestNotesAreTakenBack(t *testing.T) {
+	s := raise(t, false)
+	s.Notify(Note{Key: "never"})
+	for _, key := range []string{"x", "y", "z"} {
+		s.Notify(Note{Key: key, Title: key, Stay: key != "z", Command: key})
+	}
+	x, y, z := s.notes.Await("x"), s.notes.Await("y"), s.notes.Await("z")
+	s.Notify(Note{Key: "x"})
+	s.notes.Gone(x)
+	s.Notify(Note{Key: "x", Title: "again"})
+	if again := s.notes.Await("again"); again.Instead != 0 {
+		t.Errorf("%+v", again)
+	}
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+	s.notes.Gone(y)
+	if s.notes.IsGone(z) {
+		t.Error("what goes by itself was taken back")
+	}
+}

@@ -71,6 +71,7 @@ func (t *Tray) Show(l Look) {
 // Notify shows a message. It never blocks.
 func (t *Tray) Notify(n Note) {
 	t.mu.Lock()
+	t.notes = slices.DeleteFunc(t.notes, func(old Note) bool { return old.Key == n.Key })
 	if len(t.notes) < queuedNotes {
 		t.notes = append(t.notes, n)
 	}
@@ -90,7 +91,8 @@ type area struct {
 	added   bool           // the taskbar has the icon
 	told    bool           // Config.Hosted was told
 	hosted  bool           // what it was told
-	clicked any            // what a click on the note that is shown means
+	key     string         // of the note that was shown last
+	clicked any            // what a click on it means
 	restart uint32         // the message that tells of a new taskbar
 }
 
@@ -192,8 +194,11 @@ func (w *area) draw() {
 	w.mu.Lock()
 	icon, tooltip := w.icon, w.tooltip
 	var note *Note
-	if w.added && len(w.notes) > 0 {
-		note, w.notes = &w.notes[0], w.notes[1:]
+	for note == nil && w.added && len(w.notes) > 0 {
+		if first := w.notes[0]; first.Title != "" || first.Key == w.key { // an empty one hides the one that is shown
+			note, w.key = &first, first.Key
+		}
+		w.notes = w.notes[1:]
 	}
 	w.mu.Unlock()
 	if len(icon) == 0 {
@@ -209,7 +214,7 @@ func (w *area) draw() {
 		w.data.Flags |= nifInfo
 		put(w.data.InfoTitle[:], note.Title)
 		text := note.Text
-		if text == "" {
+		if text == "" && note.Title != "" {
 			text = " " // without text nothing is shown
 		}
 		put(w.data.Info[:], text)

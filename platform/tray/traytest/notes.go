@@ -30,8 +30,9 @@ type Notes struct {
 
 	mu      sync.Mutex // guards the rest
 	list    []Note
-	told    chan struct{} // closed and replaced when a note comes
-	blocked chan struct{} // closed: answers are given; nil: at once
+	closed  map[uint32]bool // the notes that were taken back
+	told    chan struct{}   // closed and replaced when a note comes, or is taken back
+	blocked chan struct{}   // closed: answers are given; nil: at once
 }
 
 // NewNotes makes one, which is there at once.
@@ -39,7 +40,7 @@ func NewNotes(t T, bus string) *Notes { return NotesOf(t, bus, self()) }
 
 // NotesOf makes one on the bus of another user, by number.
 func NotesOf(t T, bus, user string) *Notes {
-	n := &Notes{t: t, conn: connect(t, bus, user), told: make(chan struct{})}
+	n := &Notes{t: t, conn: connect(t, bus, user), closed: map[uint32]bool{}, told: make(chan struct{})}
 	if err := n.conn.Export(notesServer{n}, notesPath, notesName); err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +85,43 @@ func (s notesServer) Notify(app string, instead uint32, icon, title, text string
 	close(n.told)
 	n.told = make(chan struct{})
 	return id, nil
+}
+
+func (s notesServer) CloseNotification(id uint32) *dbus.Error {
+	s.wait()
+	n := s.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closed[id] = true
+	close(n.told)
+	n.told = make(chan struct{})
+	return nil
+}
+
+// Gone waits until a note was taken back.
+func (n *Notes) Gone(note Note) {
+	n.t.Helper()
+	limit := time.After(Patience)
+	for {
+		n.mu.Lock()
+		told := n.told
+		n.mu.Unlock()
+		if n.IsGone(note) {
+			return
+		}
+		select {
+		case <-told:
+		case <-limit:
+			n.t.Fatalf("the note %q is still there", note.Title)
+		}
+	}
+}
+
+// IsGone tells whether a note was taken back.
+func (n *Notes) IsGone(note Note) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.closed[note.ID]
 }
 
 // All are the notes so far.
