@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,9 @@ import (
 // quitTime is how long the app has to end (spec desktop-client.md 7.1); whatever
 // hangs then is left to the system.
 const quitTime = 5 * time.Second
+
+// atLogin is the option of trayCommand, as desktops are told it.
+const atLogin = "--at-login"
 
 type trayCommand struct {
 	AtLogin bool `hidden:"" help:"Nobody asked for it: show nothing but the icon."`
@@ -66,8 +70,8 @@ func (c trayCommand) run(ctx context.Context, p *program) error {
 	}
 	self.CloseConsole()
 	err = p.desk(ctx, c, first)
-	if errors.Is(err, agent.ErrRestart) {
-		return self.Restart(os.Args[1:]...)
+	if errors.Is(err, agent.ErrRestart) { // by hand: without an icon, there is the page
+		return self.Restart(slices.DeleteFunc(os.Args[1:], func(a string) bool { return a == atLogin })...)
 	}
 	return err
 }
@@ -189,7 +193,7 @@ func autostart(on, chosen bool) error {
 	if err != nil {
 		return err
 	}
-	command := []string{path, "tray", "--at-login"}
+	command := []string{path, "tray", atLogin}
 	if !chosen {
 		is, err := desktop.StartsAtLogin(command...)
 		if err != nil || is == desktop.Off || (is == desktop.On) == on {
