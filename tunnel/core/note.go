@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"stile/tunnel/id"
+	"stile/tunnel/packet"
 )
 
 // A Note is a step or a decision of a role, for people who will ask what it did
@@ -28,6 +29,16 @@ type Briefer interface {
 	// Brief fills r with what changes from second to second: PortalUp,
 	// Connections, with the ID of a site for its name, and Counters.
 	Brief(r *Report, now time.Time)
+}
+
+// A Foreseer is a role that decides faster about packets that it was shown some
+// time before: all of a batch are, then Foreseen is called, and only then is the
+// role asked about each. It decides the same without; what it is shown may never
+// come, or be no packet at all.
+type Foreseer interface {
+	ForeseeOut(p packet.Packet) // Outbound will be asked about it
+	ForeseeIn(plain []byte)     // Inbound will be
+	Foreseen()
 }
 
 // An Explainer is a role that can say what became of a packet that goes nowhere:

@@ -104,6 +104,7 @@ type Engine struct {
 	device  Device
 	sockets Sockets
 	outcome func() string // of the packet that the role was last given and that goes nowhere
+	foresee core.Foreseer // the role, or nil
 
 	mu   sync.Mutex // guards role, and what follows up to the blank line
 	role core.Role
@@ -132,8 +133,9 @@ func New(c Config) *Engine {
 	if c.Sockets == nil {
 		c.Sockets = func() (Sockets, error) { return udp.Open(udp.Port, c.Buffers) }
 	}
+	foresee, _ := c.Role.(core.Foreseer)
 	return &Engine{
-		c: c, role: c.Role,
+		c: c, role: c.Role, foresee: foresee,
 		work: make(chan struct{}, 1), timer: make(chan struct{}, 1), inputs: make(chan func(core.Role, time.Time), 64),
 		ended: make(chan struct{}), tokens: make(chan struct{}, maxSlow), outcome: outcomeOf(c.Role),
 	}

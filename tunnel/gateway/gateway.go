@@ -89,6 +89,7 @@ type Core struct {
 	sweeping sweeping
 
 	refreshing refreshing
+	foresight  foresight
 
 	pathOut path.Output
 	out     core.Output

@@ -148,24 +148,36 @@ func BenchmarkTranslate(b *testing.B) {
 			crowd := newCrowd(b, clients, each)
 			out, in := prepare(b, outs(ack)), prepare(b, ins(ack))
 			rng := rand.New(rand.NewPCG(3, 4))
+			var looks [burst]Look
 			b.ReportAllocs()
 			done := 0
 			for b.Loop() {
 				t := crowd.tables[rng.IntN(clients)]
 				for i := range burst {
 					n := rng.IntN(each)
-					if t.Out(out.at(i, n%4, uint16(1024+n/4), 20), crowd.now) != Forward {
+					looks[i] = t.LookOut(out.at(i, n%4, uint16(1024+n/4), 20))
+				}
+				for i := range burst {
+					looks[i].Fetch()
+				}
+				for i := range burst {
+					if t.Out(out.views[i], crowd.now) != Forward {
 						b.Fatal("refused")
 					}
 				}
 				for i := range burst {
 					n := rng.IntN(each)
-					p := in.at(i, n%4, uint16(1024+n/4), 22)
-					s := t.Match(p, crowd.now)
+					looks[i] = t.LookIn(in.at(i, n%4, uint16(1024+n/4), 22))
+				}
+				for i := range burst {
+					looks[i].Fetch()
+				}
+				for i := range burst {
+					s := t.Match(in.views[i], crowd.now)
 					if s == nil {
 						b.Fatal("no session")
 					}
-					t.In(s, p, crowd.now)
+					t.In(s, in.views[i], crowd.now)
 				}
 				done += 2 * burst
 				crowd.now = crowd.now.Add(2 * burst * time.Microsecond)
@@ -224,8 +236,11 @@ func BenchmarkSweep(b *testing.B) {
 	}
 }
 
-// holder, expiry and eviction, one of each beside n sessions: the cost must
-// not grow with n.
+// holder, expiry and eviction, one of each beside n sessions: the work must not
+// grow with n (TestN34CostDoesNotGrow). The time does, as memory is farther away
+// the more of it there is; the baseline does nothing but touch as much of it as
+// the end of one session and the start of another need: a line at each of four
+// random places in tables as large as the index, and the next row.
 func BenchmarkOne(b *testing.B) {
 	sizes := []int{1 << 10, 1 << 14, 1 << 17, 1 << 20}
 	world := func(b *testing.B, n int) (*Table, func(n int) packet.Packet) {
@@ -265,6 +280,33 @@ func BenchmarkOne(b *testing.B) {
 				}
 			}
 		})
+		b.Run(fmt.Sprintf("memory/sessions=%d/baseline", n), func(b *testing.B) {
+			var index [2][]uint64
+			for i := range index {
+				index[i] = make([]uint64, 2*n)
+				for j := range index[i] {
+					index[i][j] = 1 // the kernel gives memory when it is written
+				}
+			}
+			rows := make([]Session, n)
+			for i := range rows {
+				rows[i].self = 1
+			}
+			rng := rand.New(rand.NewPCG(1, 2))
+			mask, i := uint64(2*n-1), 0
+			b.ReportAllocs()
+			for b.Loop() {
+				for range 2 { // one is taken out, one put in
+					where := rng.Uint64()
+					index[0][where&mask]++
+					index[1][where>>32&mask]++
+				}
+				i = (i + 1) % n
+				rows[i].inside.id++
+				rows[i].sent.packets++
+				rows[i].links[byClass].prev++
+			}
+		})
 		b.Run(fmt.Sprintf("evict/sessions=%d", n), func(b *testing.B) {
 			t, at := world(b, n)
 			fill(b, t, at, n, epoch)
@@ -294,7 +336,7 @@ func BenchmarkOne(b *testing.B) {
 				i++
 				now = now.Add(pace)
 			}
-			if t.Len() > n+int(time.Duration(grain)/pace)+1 {
+			if t.Len() > n+int(time.Duration(grain(classUnconfirmed))/pace)+1 {
 				b.Fatalf("%d rows", t.Len())
 			}
 		})

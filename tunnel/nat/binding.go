@@ -13,22 +13,24 @@ import (
 // A binding is what a proxy address stands for. It counts only for new
 // sessions; those that exist keep their pin (N2).
 type binding struct {
+	// What each packet needs, in one line of the cache.
+	waiting  bool       // pending counts
+	used     instant    // when the client last sent a packet, or never
+	evidence []evidence // what speaks against addresses (N6)
+
 	addr      netip.Addr
 	name      string        // lower case, without trailing dot
 	resources []id.Resource // announced with the name, oldest first (N26)
 
 	current  *pin         // where new sessions go; nil: nowhere
 	pending  netip.Addr   // the answer that waits until nothing holds current; invalid: no address
-	waiting  bool         // pending counts
 	answered families     // families the name had addresses of, in the latest answer
 	latest   []netip.Addr // the latest answer of its family, sorted; shared and never changed
-	evidence []evidence   // what speaks against addresses (N6)
 
 	slot      slot    // where sessions find it
 	pins      []*pin  // current, and those that warm sessions go to
 	idle      list    // sessions that hold nothing: no packet for a minute, closed (N7), or failing (N6)
 	announced instant // last
-	used      instant // when the client last sent a packet, or never
 	confirmed instant // when the name was last resolved, if it has been
 	resolved  bool
 	unneeded  instant // since when no resource of it is authorized, if orphan

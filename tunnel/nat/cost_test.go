@@ -37,7 +37,7 @@ func keepOnly(t *Table, sessions ...*Session) (back func()) {
 		keep[r] = true
 	}
 	for r := range keep { // what leaves an end has a neighbour there
-		if r != 0 && int(r-1)/chunkLen < len(t.rows.chunks) {
+		if r != 0 && r <= t.rows.room {
 			sessions = append(sessions, t.rows.at(r))
 		}
 	}
@@ -48,11 +48,11 @@ func keepOnly(t *Table, sessions ...*Session) (back func()) {
 		}
 	}
 	delete(keep, 0)
-	all := append([]*[chunkLen]Session(nil), t.rows.chunks...)
+	all := append([][]Session(nil), t.rows.chunks...)
 	clear(t.rows.chunks)
 	for r := range keep {
-		if at := int(r-1) / chunkLen; at < len(all) {
-			t.rows.chunks[at] = all[at]
+		if chunk, _ := chunkOf(r - 1); chunk < len(all) {
+			t.rows.chunks[chunk] = all[chunk]
 		}
 	}
 	return func() { copy(t.rows.chunks, all) }

@@ -55,8 +55,22 @@ func (t *Table) relax() {
 }
 
 // evict ends the session that will be missed least, if there is one that may
-// go. The oldest of each class is at the back of its list.
+// go. Another may have to soon.
 func (t *Table) evict(at instant) bool {
+	s := t.worst(at)
+	if s == nil {
+		return false
+	}
+	t.remove(s, at, byEviction)
+	if next := t.worst(at); next != nil {
+		t.approach(next)
+	}
+	return true
+}
+
+// worst returns the session that evict would end, or nil. The oldest of each
+// class is at the back of its list.
+func (t *Table) worst(at instant) *Session {
 	worst := cmp.Or(t.classes[classClosed].back, t.opening.back, t.classes[classICMP].back)
 	for _, c := range []struct {
 		class class
@@ -67,8 +81,7 @@ func (t *Table) evict(at instant) bool {
 		}
 	}
 	if worst == 0 {
-		return false
+		return nil
 	}
-	t.remove(t.rows.at(worst), at, byEviction)
-	return true
+	return t.rows.at(worst)
 }

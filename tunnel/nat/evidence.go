@@ -178,11 +178,8 @@ func (t *Table) answered(b *binding, s *Session, flags packet.TCPFlags, at insta
 
 // pardon takes a session off those that are about to fail.
 func (t *Table) pardon(s *Session) {
-	if s.fails != 0 {
-		if s.place > 0 {
-			heap.Remove(t.failing(), int(s.place)-1)
-		}
-		s.fails = 0
+	if s.place > 0 {
+		heap.Remove(t.failing(), int(s.place)-1)
 	}
 }
 

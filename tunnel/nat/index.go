@@ -3,6 +3,9 @@ package nat
 import (
 	"encoding/binary"
 	"math/bits"
+	"unsafe"
+
+	"stile/platform/prefetch"
 )
 
 // An index finds sessions by one of their keys: a hash table with open
@@ -32,6 +35,13 @@ func (h hasher) hash(k *key) uint32 {
 	}
 	hi, lo = bits.Mul64(hi^lo^h.b, rest^h.a)
 	return uint32(hi ^ lo)
+}
+
+// approach has the place brought near where a hash belongs.
+func (x *index) approach(hash uint32) {
+	if len(x.entries) > 0 {
+		prefetch.Line(unsafe.Pointer(&x.entries[hash&uint32(len(x.entries)-1)]))
+	}
 }
 
 // add puts a session in. It must not be there.

@@ -75,34 +75,35 @@ type Config struct {
 // A Table translates the packets of one client. All methods take the current
 // time, which must not go backwards.
 type Table struct {
-	rng         *rand.Rand
-	maxSessions int
-	literal     bool
-	flows       bool
-	spread      uint64
-	usable      func(netip.Addr) bool
-	took        func(time.Duration)
-	pace        pace
-	start       time.Time   // instants count from here
-	now         time.Time   // the latest that was told
-	nowAt       instant     // the same
-	host        [2][16]byte // the gateway's own tunnel addresses, IPv4 in mapped form
-
-	rows            rows
+	// What each packet needs, side by side.
+	now             time.Time // the latest that was told
+	nowAt           instant   // the same
+	awaited         []ref     // those that will fail if nobody answers (failing)
 	hasher          hasher
 	inside, outside index
-	classes         [numClasses]list // every session is in one, latest base first; a grain more or less unless exact
-	exact           bool             // there was no room lately
-	opening         list             // sessions that are unconfirmed or shake hands, latest client packet first
-	bindings        map[netip.Addr]*binding
-	bound           []*binding // by slot
-	unbound         []slot     // free ones
-	past            past       // sessions that have ended
-	awaited         []ref      // those that will fail if nobody answers (failing)
-	collectAt       instant    // when to look for bindings nobody needs
-	woken           []string   // names that came into use since Woken
-	events          []Event
-	lostEvents      uint64
+	rows            rows
+	bound           []*binding  // by slot
+	host            [2][16]byte // the gateway's own tunnel addresses, IPv4 in mapped form
+	took            func(time.Duration)
+	literal         bool
+	flows           bool
+	exact           bool // there was no room lately
+
+	classes     [numClasses]list // every session is in one, latest base first; a grain more or less unless exact
+	opening     list             // sessions that are unconfirmed or shake hands, latest client packet first
+	bindings    map[netip.Addr]*binding
+	unbound     []slot    // free ones of bound
+	past        past      // sessions that have ended
+	start       time.Time // instants count from here
+	collectAt   instant   // when to look for bindings nobody needs
+	woken       []string  // names that came into use since Woken
+	events      []Event
+	lostEvents  uint64
+	maxSessions int
+	rng         *rand.Rand
+	pace        pace
+	spread      uint64
+	usable      func(netip.Addr) bool
 }
 
 // An instant is a time since the Table was made.

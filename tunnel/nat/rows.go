@@ -1,21 +1,46 @@
 package nat
 
+import "math/bits"
+
 // A ref names a session by its place in the rows of its table; 0: none.
 type ref uint32
 
-const chunkLen = 64 // 12 KiB of sessions
+// Chunks of rows have 64 sessions, 12 KiB, up to 256; from then on, four chunks
+// of one size double the room, so that few addresses lead to many sessions and a
+// quarter of the room is free at most.
+const (
+	firstChunk  = 64
+	perDoubling = 4
+)
+
+// chunkOf returns in which chunk the n-th row is, counted from 0, and where.
+func chunkOf(n ref) (chunk, at int) {
+	if n < perDoubling*firstChunk {
+		return int(n / firstChunk), int(n % firstChunk)
+	}
+	doubled := bits.Len32(uint32(n/(perDoubling*firstChunk))) - 1
+	shift := (bits.Len(firstChunk) - 1 + doubled) & 31 // of a chunk's size
+	return perDoubling*doubled + int(n>>shift), int(n & (1<<shift - 1))
+}
+
+// sizeOf returns how many rows a chunk has.
+func sizeOf(chunk int) int { return firstChunk << max(0, chunk/perDoubling-1) }
 
 // rows holds the sessions of a table. There are no pointers in it, so that the
 // garbage collector has nothing to follow in a million sessions, and a link of
 // a list takes four bytes. A place is used again; a *Session is good until its
 // session ends.
 type rows struct {
-	chunks []*[chunkLen]Session
+	chunks [][]Session
+	room   ref // in all chunks
 	used   ref // places given out so far
 	vacant ref // the first that was given back; the others follow by links[byClass].next
 }
 
-func (r *rows) at(n ref) *Session { return &r.chunks[(n-1)/chunkLen][(n-1)%chunkLen] }
+func (r *rows) at(n ref) *Session {
+	chunk, at := chunkOf(n - 1)
+	return &r.chunks[chunk][at]
+}
 
 // add gives a session its place.
 func (r *rows) add(s *Session) *Session {
@@ -23,8 +48,10 @@ func (r *rows) add(s *Session) *Session {
 	if n != 0 {
 		r.vacant = r.at(n).links[byClass].next
 	} else {
-		if int(r.used) == len(r.chunks)*chunkLen {
-			r.chunks = append(r.chunks, new([chunkLen]Session))
+		if r.used == r.room {
+			more := make([]Session, sizeOf(len(r.chunks)))
+			r.chunks = append(r.chunks, more)
+			r.room += ref(len(more))
 		}
 		r.used++
 		n = r.used

@@ -3,7 +3,9 @@ package nat
 import (
 	"net/netip"
 	"time"
+	"unsafe"
 
+	"stile/platform/prefetch"
 	"stile/tunnel/id"
 	"stile/tunnel/packet"
 )
@@ -237,16 +239,17 @@ func (s state) reopened() state {
 	return s
 }
 
-// grain is how exactly the lists of the classes are ordered, as long as there
-// is room: a session moves at most once in that time. So a busy session is not
-// moved with each packet, and one that is over may stay that much longer.
-const grain = instant(4 * time.Second)
+// grain is how exactly the list of a class is ordered, as long as there is room:
+// a session moves at most once in that time, a 64th of its lifetime. So a busy
+// one is not moved with each packet, which would take the memory of its
+// neighbours, too; and one that is over may stay that much longer.
+func grain(c class) instant { return instant(lifetimes[c]) / 64 }
 
 // update brings the lists in line with the session's times and state; before
 // is the state it had. Nothing refreshes a closed session (N10).
 func (t *Table) update(s *Session, before state, at instant) {
 	if s.state == before {
-		if !before.isClosed() && (at-s.listed >= grain || t.exact) {
+		if !before.isClosed() && (at-s.listed >= grain(s.class) || t.exact) {
 			t.classes[s.class].moveToFront(&t.rows, s)
 			s.listed = at
 		}
@@ -302,6 +305,19 @@ func (t *Table) leave(s *Session) {
 	}
 }
 
+// approach has the memory brought near that the end of a session will need:
+// where its keys are in the indexes, and its neighbours in the lists.
+func (t *Table) approach(s *Session) {
+	outside := s.outside()
+	t.inside.approach(t.hasher.hash(&s.inside))
+	t.outside.approach(t.hasher.hash(&outside))
+	for _, l := range s.links {
+		if l.prev != 0 {
+			prefetch.Line(unsafe.Pointer(&t.rows.at(l.prev).links))
+		}
+	}
+}
+
 // remove takes a session out of the table, whose end this is.
 func (t *Table) remove(s *Session, at instant, why end) {
 	t.remember(s, at, why)
@@ -329,6 +345,9 @@ func (t *Table) retire(at instant, limit int) (n int) {
 			}
 			t.remove(s, at, byTime)
 			n++
+			if next := t.classes[c].back; next != 0 {
+				t.approach(t.rows.at(next))
+			}
 		}
 	}
 	return n
