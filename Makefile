@@ -15,7 +15,7 @@ SCENARIOS := world direct nat-direct nat-relay ipv6 cidr internet filters policy
 	$(if $(filter 0,$(shell id -u)),readme) # each takes seconds, why a minute and a half; see also $(BIN)/lab list
 LONG := server-dies gateway-restart gateway-upgrade hostile-client round-robin dns-outage # a quarter of an hour together
 
-.PHONY: help build lab demo test check unit desktop e2e jump bench fuzz sim cross package changelog clean
+.PHONY: help build man lab demo test check unit desktop e2e jump bench fuzz sim cross package changelog clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t12
@@ -23,6 +23,10 @@ help: ## list the targets
 build: ## build the products and the lab into build/out/bin
 	@mkdir -p $(BIN)
 	$(GOBUILD) -o $(BIN)/ $(PRODUCTS) ./build/lab
+
+man: ## manual pages of the programs into build/out/man
+	@mkdir -p $(OUT)/man
+	@STILE_MAN=$(CURDIR)/$(OUT)/man SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(STAGE) man go test -count=1 -run '^TestManPage$$' ./app/cli ./tunnel/cmd/...
 
 demo: build ## a small internet on this machine, and a private resource reached by name (CHECK=1: prove it and exit)
 	$(BIN)/lab demo $(if $(CHECK),--check)

@@ -66,11 +66,7 @@ func Main(ctx context.Context, args []string, in *os.File, out, err io.Writer) i
 
 func (p *program) main(ctx context.Context, args []string) int {
 	var c commands
-	parser, err := kong.New(&c, kong.Name("stile"), kong.Vars{"socket": link.Socket}, kong.Writers(p.out, p.err),
-		kong.Description("Reach private resources by name. This program asks the tunnel service of this machine, stiled."))
-	if err != nil {
-		panic(err) // the grammar above is wrong
-	}
+	parser := p.parser(&c)
 	switch {
 	case len(args) == 0 && p.desktop():
 		args = []string{"tray"}
@@ -92,6 +88,11 @@ func (p *program) main(ctx context.Context, args []string) int {
 		return failed
 	}
 	return done
+}
+
+func (p *program) parser(c *commands) *kong.Kong {
+	return kong.Must(c, kong.Name("stile"), kong.Vars{"socket": link.Socket}, kong.Writers(p.out, p.err),
+		kong.Description("Reach private resources by name. This program asks the tunnel service of this machine, stiled."))
 }
 
 // explain says what went wrong, and what to do.

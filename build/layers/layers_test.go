@@ -31,7 +31,7 @@ var impure = []string{"os", "net", "sync", "context", "log", "log/slog", "os/exe
 // homes names the packages that may import a module; a prefix ending in "/"
 // stands for the whole tree below it.
 var homes = map[string][]string{
-	"github.com/alecthomas/kong":     {"platform/cmdline", "app/", "tunnel/cmd/", "tunnel/portal/admin", "tunnel/portal/serve", "tunnel/relay/serve", "build/lab"},
+	"github.com/alecthomas/kong":     {"platform/cmdline", "app/", "tunnel/cmd/", "tunnel/portal/admin", "tunnel/portal/serve", "tunnel/relay/serve", "build/lab", "build/man"},
 	"github.com/coder/websocket":     {"tunnel/phoenix/dial", "tunnel/portal/serve", "build/chrome"},
 	"github.com/flynn/noise":         {"tunnel/wg"},
 	"github.com/gaissmai/bart":       {"tunnel/policy"},

@@ -25,10 +25,15 @@ type commands struct {
 
 func main() {
 	var c commands
-	chosen := cmdline.Parse(&c, kong.Name("stile-server"), kong.Vars{"version": stamp.String()},
-		kong.Description("Private resources by name, self-hosted. Start with: stile-server portal init"))
+	chosen := cmdline.Parse(&c, about()...)
 	ctx, _ := service.UntilStopped(context.Background())
 	chosen.BindTo(ctx, (*context.Context)(nil))
 	chosen.Bind(service.Logger(c.LogLevel, c.LogFormat))
 	cmdline.Exit("stile-server", chosen.Run())
+}
+
+// about is what the command line knows besides the commands.
+func about() []kong.Option {
+	return []kong.Option{kong.Name("stile-server"), kong.Vars{"version": stamp.String()},
+		kong.Description("Private resources by name, self-hosted. Start with: stile-server portal init")}
 }

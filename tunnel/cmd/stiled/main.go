@@ -54,9 +54,14 @@ type options struct {
 
 func main() {
 	var o options
-	cmdline.Parse(&o, kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State, "logs": dirs.Logs, "socket": link.Socket},
-		kong.Description("Reach private resources by name. Runs as root: it makes a network interface, and answers DNS while it runs. What is set here, or in the policy of the administrators ("+managed.Place+"), users cannot change."))
+	cmdline.Parse(&o, about()...)
 	cmdline.Exit("stiled", run(o))
+}
+
+// about is what the command line knows besides the options.
+func about() []kong.Option {
+	return []kong.Option{kong.Name("stiled"), kong.Vars{"version": stamp.String(), "token": filepath.Join(dirs.Config, "token"), "state": dirs.State, "logs": dirs.Logs, "socket": link.Socket},
+		kong.Description("Reach private resources by name. Runs as root: it makes a network interface, and answers DNS while it runs. What is set here, or in the policy of the administrators (" + managed.Place + "), users cannot change.")}
 }
 
 // Validate tells what is wrong with the options.

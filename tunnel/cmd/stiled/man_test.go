@@ -1,0 +1,11 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"stile/build/man"
+)
+
+func TestManPage(t *testing.T) { man.Check(t, kong.Must(new(options), about()...), "stiled.8") }
