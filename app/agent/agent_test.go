@@ -468,6 +468,10 @@ func TestTheAppLogsWhatTheServiceLogs(t *testing.T) {
 		w.set(func(s *ipc.State) { s.Settings.LogFilter = "info" })
 		w.set(func(s *ipc.State) { s.Version = "2" })
 		w.wants("filters", l.filters, []string{"debug 0s", "info 0s"})
+		w.set(func(s *ipc.State) { s.Logs.Filter = "trace" }) // stile logs level trace --for 10m
+		w.set(func(s *ipc.State) { s.Logs.Filter = "info" })  // ten minutes later
+		w.wants("filters", l.filters, []string{"debug 0s", "info 0s", "trace 0s", "info 0s"})
+		l.filters = l.filters[:2]
 		if err := w.SetLogFilter(w.t.Context(), "warn", time.Minute); err != nil {
 			t.Error(err)
 		}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -31,7 +32,7 @@ func (a *Agent) follow(ctx context.Context) {
 			}
 			a.view.State = n.State
 			a.view.Support, a.view.HideAdmin = n.State.Settings.SupportURL, n.State.Settings.HideAdminPortal
-			a.obeyLocked(n.State.Settings.LogFilter)
+			a.obeyLocked(cmp.Or(n.State.Logs.Filter, n.State.Settings.LogFilter))
 		})
 		if n.State != nil {
 			a.saw(n.State)
