@@ -118,10 +118,15 @@ func TestFavorites(t *testing.T) {
 	}
 	d.run()
 	d.panel.Until("the favourite is remembered", func(m traytest.Menu) bool { return m.Has("Favorite Resources") && m.Has("Printers") })
+	all := d.service.State().Resources
+	d.service.set(func(s *ipc.State) { s.Resources = all[:2] }) // the administrator removed it
+	d.panel.Until("all others are listed as if there were no favourite", func(m traytest.Menu) bool {
+		return m.Has("Resources") && m.Has("Build & test") && !m.Has("Printers") && !m.Has("Favorite Resources") && !m.Has("Other Resources")
+	})
+	d.service.set(func(s *ipc.State) { s.Resources = all })
+	d.panel.Until("it is back, and still a favourite", func(m traytest.Menu) bool { return m.Has("Favorite Resources") && m.Has("Printers") })
 	d.panel.Click("Printers", "Remove from Favorites")
 	d.panel.Until("no favourite", func(m traytest.Menu) bool { return m.Has("Resources") && m.Has("Build & test") })
-	d.service.set(func(s *ipc.State) { s.Resources = s.Resources[:2] }) // the administrator removed it
-	d.panel.Until("the resource is gone", func(m traytest.Menu) bool { return m.Has("Resources") && !m.Has("Printers") })
 }
 
 // Every click does what it says.

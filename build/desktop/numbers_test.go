@@ -1,6 +1,7 @@
 package desktop
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 const (
 	maxStart  = 300 * time.Millisecond // from the start of the program to its icon
 	maxMemory = 35 << 20               // bytes, with 500 resources
+	maxUpdate = 100 * time.Millisecond // from what the service says to the menu (spec desktop-client.md 29)
 )
 
 func TestFiveHundredResources(t *testing.T) {
@@ -43,6 +45,47 @@ func TestFiveHundredResources(t *testing.T) {
 	}
 	if memory := a.rss(); memory > maxMemory {
 		t.Errorf("the app takes %d MB", memory>>20)
+	}
+}
+
+// With 500 resources, favourites are on top, with the Internet, and a change is
+// there at once.
+func TestFavoritesOfMany(t *testing.T) {
+	d := open(t)
+	d.service.set(connected(500))
+	d.prefer(fmt.Sprintf(`{"ran_before":true,"favorite_resources":[%q,%q,%q]}`, resource(100), resource(300), resource(599)))
+	d.service.up()
+	d.run()
+	d.panel.Until("three and the Internet", func(m traytest.Menu) bool {
+		for _, name := range []string{"— Internet", "Resource_000 & more", "Resource_200 & more", "Resource_499 & more"} {
+			if !m.Has(name) {
+				return false
+			}
+		}
+		return m.Has("Favorite Resources") && m.Has("Other Resources") && !m.Has("Printers")
+	})
+	var path []string
+	others := 0
+	m := d.panel.Menu()
+	for _, group := range m.Items("Other Resources") {
+		at := []string{"Other Resources", group.Title()}
+		if others += len(m.Items(at...)); m.Has(append(at, "Resource_100 & more")...) {
+			path = append(at, "Resource_100 & more")
+		}
+	}
+	if others != 499 || path == nil {
+		t.Fatalf("%d others, one at %q", others, path)
+	}
+	best := time.Hour
+	for n := range 8 { // the machine does other things, too
+		time.Sleep(300 * time.Millisecond) // states come four times a second
+		text, begun := fmt.Sprint("Change ", n), time.Now()
+		d.service.set(func(s *ipc.State) { s.Resources[103].Description = text })
+		d.panel.Until(text, func(m traytest.Menu) bool { return m.Has(append(path, text)...) })
+		best = min(best, time.Since(begun))
+	}
+	if best > maxUpdate {
+		t.Errorf("the menu follows after %v at best", best)
 	}
 }
 
