@@ -23,6 +23,7 @@ import (
 	"stile/app/tray"
 	releases "stile/app/update"
 	"stile/app/words"
+	"stile/assets"
 	"stile/build/stamp"
 	"stile/platform/desktop"
 	"stile/platform/keystore"
@@ -169,10 +170,24 @@ func (p *program) agent(c trayCommand, file string, log *logs.Log) *agent.Agent 
 			}
 			return s, nil
 		},
-		Open: p.open, Copy: desktop.Copy, Register: p.registerScheme, Autostart: autostart,
+		Open: p.open, Copy: desktop.Copy, Register: p.registerAll, Autostart: autostart,
 		Secrets: keystore.User{}, Prefs: file, Socket: p.socket, Language: desktop.Language(), AtLogin: c.AtLogin,
 		Logs: log, Log: log.Logger(),
 	})
+}
+
+// registerAll makes the desktop know of this program: where it starts programs,
+// and as the one that takes answers to a sign-in.
+func (p *program) registerAll() error {
+	path, err := self.Path()
+	if err != nil {
+		return err
+	}
+	picture, err := assets.Console.ReadFile("console/icon.svg")
+	if err != nil {
+		return err
+	}
+	return errors.Join(desktop.List(path, string(picture)), p.register(path))
 }
 
 // registerScheme makes the desktop open addresses of the sign-in with this

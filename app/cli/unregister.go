@@ -13,7 +13,7 @@ type unregisterCommand struct{}
 // Run takes back what the program has told the user's desktop about itself. It
 // is told again by the next start of the app, or the next sign-in.
 func (unregisterCommand) Run(_ context.Context, p *program) error {
-	if err := errors.Join(desktop.Unregister(), desktop.StopAtLogin()); err != nil {
+	if err := errors.Join(desktop.Unregister(), desktop.Unlist(), desktop.StopAtLogin()); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.out, "Your desktop knows nothing of Stile any more.")

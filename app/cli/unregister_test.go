@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,13 +20,13 @@ func TestTheDesktopForgets(t *testing.T) {
 		t.Fatal(err)
 	}
 	desktop.Register(self) // the tools that it needs may be missing; the entry is written first
-	if err := desktop.StartAtLogin(true, self); err != nil {
+	if err := errors.Join(desktop.List(self, "<svg/>"), desktop.StartAtLogin(true, self)); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		run{}.run(t, "", "unregister").want(t, done, "knows nothing", "")
 	}
-	for _, file := range []string{".config/autostart/stile.desktop", ".local/share/applications/stile-url.desktop"} {
+	for _, file := range []string{".config/autostart/stile.desktop", ".local/share/applications/stile-url.desktop", ".local/share/applications/stile.desktop"} {
 		if _, err := os.Stat(filepath.Join(home, file)); err == nil {
 			t.Errorf("%s is left", file)
 		}

@@ -45,6 +45,30 @@ func TestADesktopWithoutPanel(t *testing.T) {
 	d.panel.Until("it is alive", func(m traytest.Menu) bool { return m.Has("Sign In") })
 }
 
+// Who copied the programs somewhere starts the app from the list of programs, as
+// the hint on such a desktop says.
+func TestTheListOfPrograms(t *testing.T) {
+	need.Tools(t, "libglib2.0-bin", "gio")
+	d := open(t)
+	d.service.up()
+	d.run()
+	entry := filepath.Join(d.dir, "data/applications/stile.desktop")
+	for limit := time.Now().Add(traytest.Patience); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(entry); err == nil {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the app is in no list")
+		}
+	}
+	c := exec.Command("gio", "launch", entry)
+	c.Env = d.env
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	d.isPage(await(t, "a page", d.opened))
+}
+
 func TestTheLackOfAPanelIsToldOnce(t *testing.T) {
 	t.Parallel() // it mostly waits
 	d := open(t)

@@ -17,7 +17,7 @@ import (
 func screen(t *testing.T) {
 	t.Helper()
 	need.Tools(t, "xvfb", "Xvfb")
-	c := exec.Command("Xvfb", "-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "64x64x24")
+	c := exec.Command("Xvfb", "-displayfd", "1", "-noreset", "-nolisten", "tcp", "-screen", "0", "64x64x24") // by itself it starts over when its last client leaves
 	out, err := c.StdoutPipe()
 	if err == nil {
 		err = c.Start()
