@@ -601,24 +601,23 @@ func TestShots(t *testing.T) {
 		p.Size(s.width, s.height)
 		p.Prefer("prefers-color-scheme", s.theme)
 		p.Go(at + s.page)
-		p.Wait(`document.documentElement.classList.contains("live") || !document.body.dataset.live`)
-		time.Sleep(300 * time.Millisecond)
 		shoot(t, p, filepath.Join(dir, "console-"+s.file+".png"))
 	}
 	d.set(func(v *menu.View) { *v = signedOut() })
 	p.Size(1200, 460)
 	p.Prefer("prefers-color-scheme", "light")
 	p.Go(at + "status")
-	time.Sleep(300 * time.Millisecond)
 	shoot(t, p, filepath.Join(dir, "console-signed-out.png"))
 	for _, w := range p.Wrong() {
 		t.Error(w)
 	}
 }
 
-// shoot writes a picture with its 256 most frequent colours: pages have few.
+// shoot waits until all is drawn, and writes a picture with its 256 most frequent colours: pages have few.
 func shoot(t *testing.T, p *chrome.Page, path string) {
 	t.Helper()
+	p.Wait(`document.documentElement.classList.contains("live") || !document.body.dataset.live`)
+	p.Eval(`document.fonts.ready.then(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))))`, nil)
 	picture, err := png.Decode(bytes.NewReader(p.Shot(false)))
 	if err != nil {
 		t.Fatal(err)
