@@ -51,6 +51,7 @@ type program struct {
 	in       *os.File
 	out, err io.Writer
 	open     func(ctx context.Context, address string) error // a browser
+	clip     func(ctx context.Context, text string) error    // to the desktop's clipboard
 	dir      string                                          // where programs of this user meet
 	register func(program string) error                      // with the desktop, for the URL scheme
 	now      func() time.Time
@@ -60,7 +61,7 @@ type program struct {
 // Main runs the command line args, without the program's name, and returns the
 // exit code: 0 done, 1 failed, 2 not understood. The end of ctx cancels it.
 func Main(ctx context.Context, args []string, in *os.File, out, err io.Writer) int {
-	p := &program{in: in, out: out, err: err, open: desktop.Open, dir: instance.Dir(), register: desktop.Register, now: time.Now, desktop: desktop.Present}
+	p := &program{in: in, out: out, err: err, open: desktop.Open, clip: desktop.Copy, dir: instance.Dir(), register: desktop.Register, now: time.Now, desktop: desktop.Present}
 	return p.main(ctx, args)
 }
 

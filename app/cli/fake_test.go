@@ -133,6 +133,7 @@ func (f *fake) start(t *testing.T) {
 type result struct {
 	code     int
 	out, err string
+	copied   string // to the clipboard
 }
 
 // A run is how a command is started: input is its standard input, browser what
@@ -197,8 +198,10 @@ func (r run) runUntil(ctx context.Context, t *testing.T, socket string, args ...
 		}
 		return r.browser(led(t, address))
 	}}
+	copied := ""
+	p.clip = func(_ context.Context, text string) error { copied = text; return nil }
 	code := p.main(ctx, args)
-	return result{code, out.String(), errs.String()}
+	return result{code, out.String(), errs.String(), copied}
 }
 
 // want checks a result: the exit code, and words of both outputs.

@@ -83,13 +83,20 @@ func (p *program) browse(ctx context.Context, o signin.Options) error {
 	g.Go(func() { in.Run(serving, func(r signin.Result) { taken <- r }) })
 
 	fmt.Fprintln(p.err, "Opening your browser to sign in.")
+	what := "If it does not open, open this address in a browser on this computer"
 	if err := p.open(ctx, in.Start()); errors.Is(err, desktop.ErrNoDesktop) {
 		return err
 	} else if err != nil {
-		fmt.Fprintln(p.err, "That did not work:", clean(err.Error()))
+		fmt.Fprintf(p.err, "Your browser could not be opened (%s).\n", clean(err.Error()))
+		what = "Open this address in a browser on this computer"
+		if p.clip(ctx, in.URL()) == nil {
+			what += "; it is on the clipboard, too"
+		} else {
+			p.copy(in.URL())
+		}
 	}
 	g.Go(func() { p.listen(serving, in, func() { replaced <- true }) })
-	fmt.Fprintf(p.out, "If it does not open, open this address in a browser on this computer:\n\n  %s\n\n", in.URL())
+	fmt.Fprintf(p.out, "%s:\n\n  %s\n\n", what, in.URL())
 	fmt.Fprintln(p.err, "Waiting until you are signed in there. If the page shows a code for you to copy, paste it here and press Enter. Ctrl-C cancels.")
 	lines, restore, err := p.lines(serving)
 	if err != nil {

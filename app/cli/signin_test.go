@@ -69,6 +69,9 @@ func TestSignInWithTheBrowser(t *testing.T) {
 		return nil
 	}}.run(t, f.socket, "sign-in", "--auth-url", portal(t, same), "--account", "acme")
 	r.want(t, done, "Connected as Alice Doe (acme).", "It is tried again.\n")
+	if r.copied != "" {
+		t.Errorf("%q is on the clipboard although a browser was opened", r.copied)
+	}
 	wantToken(t, f, "[0-9a-f]{64}\\.secret", "acme", "Alice Doe")
 	if page := <-shown; !strings.Contains(page, "You can close this page.") {
 		t.Error(page)
@@ -94,7 +97,11 @@ func TestSignInSurvivesForgedAnswersAndABrowserThatDoesNotOpen(t *testing.T) {
 		}()
 		return errBroken
 	}}.run(t, f.socket, "sign-in", "--auth-url", site)
-	r.want(t, done, "Connected as Alice Doe", "That did not work: it is broken\n")
+	r.want(t, done, "Connected as Alice Doe", "Your browser could not be opened (it is broken).\n")
+	r.want(t, done, "Open this address in a browser on this computer; it is on the clipboard, too:\n\n  "+r.copied+"\n", "")
+	if u, err := url.Parse(r.copied); err != nil || !strings.HasPrefix(r.copied, site) || len(u.Query().Get("nonce")) != 64 {
+		t.Errorf("%q is on the clipboard", r.copied)
+	}
 	wantToken(t, f, "[0-9a-f]{64}\\.secret", "", "Alice Doe")
 }
 
