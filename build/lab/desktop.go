@@ -97,6 +97,13 @@ func runDesktop(s *stage) error {
 		step{"the user signs in again", func() error { return d.signIn("sign_in_again_ms", "callback_to_menu_again_ms") }},
 		step{"the user quits", d.quit},
 		step{"and stays connected", func() error { return errors.Join(v.session("connected", ""), wiki()) }},
+		step{"started again, the app shows that, without a browser", func() error { return d.startsAgain("start_again_ms") }},
+		step{"the app is killed: nothing else breaks", func() error {
+			return errors.Join(d.app.kill(), v.session("connected", ""), wiki())
+		}},
+		step{"started again, it is as before", func() error { return d.startsAgain("start_after_kill_ms") }},
+		step{"the logs of both can be read as the README says", d.logsAreRead},
+		step{"the user quits once more", d.quit},
 		step{"all programs end when they are told to", v.end},
 		step{"the laptop is as before", func() error { return v.asBefore(before) }},
 	)
@@ -289,6 +296,49 @@ func (d *desk) quit() error {
 	return nil
 }
 
+// startsAgain starts the app while its user is signed in: the menu is that of
+// before, and no browser is asked.
+func (d *desk) startsAgain(metric string) (err error) {
+	began := time.Now()
+	if d.app, d.c, err = d.startAs("app", user, "tray", "--at-login"); err != nil {
+		return err
+	}
+	took, err := d.shows(began, "signed in as before", func(m traytest.Menu) bool {
+		return d.panel.Registered().After(began) && d.isIn(m) && m.Has(d.w.FavoriteResources)
+	})
+	d.metric(metric, ms(took))
+	if err == nil && d.opened.any() {
+		err = errors.New("it opened a browser")
+	}
+	return err
+}
+
+// logsAreRead reads what service and app logged as users are told to, and wants
+// each run to tell of itself first, and every line to be whole.
+func (d *desk) logsAreRead() error {
+	jq, err := findProgram("jq")
+	if err != nil {
+		return fmt.Errorf("jq: %w (the README reads logs with it: install the package jq)", err)
+	}
+	shell, err := findProgram("sh")
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{"/var/log/stile", deskHome + "/.cache/stile/logs"} {
+		command := "cd " + dir + " && cat *.log | " + jq + ` -r '"\(.time) \(.severity) \(.message)"'`
+		out, err := d.net.laptop.Output(d.net.laptop.Command(d.ctx, shell, "-c", command))
+		if err != nil {
+			return fmt.Errorf("%s: %w%s", command, err, tail(d.net.laptop.Log, 3))
+		}
+		first, _, _ := strings.Cut(string(out), "\n")
+		runs := strings.Count(string(out), " INFO started log\n")
+		if !strings.HasSuffix(first, " INFO started log") || runs < 2 || strings.Contains(string(out), "null") {
+			return fmt.Errorf("%s: %d runs, and it begins with %q:\n%s", dir, runs, first, out)
+		}
+	}
+	return nil
+}
+
 // after does something and measures how long it takes until the menu tells of it.
 func (d *desk) after(do func() error, metric, what string, is func(traytest.Menu) bool) error {
 	began := time.Now()
@@ -385,6 +435,15 @@ func (t *told) next() (string, error) {
 		return "", fmt.Errorf("nothing comes to %s: %w", t.what, err)
 	}
 	return strings.TrimSuffix(line, "\n"), nil
+}
+
+// any tells whether there was a line that nobody asked for.
+func (t *told) any() bool {
+	if err := t.pipe.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		return false
+	}
+	_, err := t.in.Peek(1)
+	return err == nil
 }
 
 var _ traytest.T = (*desk)(nil)

@@ -282,7 +282,7 @@ func (p *Panel) left(s *dbus.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(s.Body) == 3 && s.Body[0] == p.owner && s.Body[2] == "" {
-		p.owner, p.items = "", nil
+		p.owner, p.items, p.broken = "", nil, nil // who is gone cannot be read
 		p.tellLocked()
 	}
 }
