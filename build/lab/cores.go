@@ -41,12 +41,19 @@ func (s *stage) ownCore(r *role) (own bool, err error) {
 }
 
 // used is the CPU time of the lab and all roles.
-func (s *stage) used() time.Duration {
+func (s *stage) used() time.Duration { return cpuOf(s.pids()) }
+
+// foreign is the CPU time that programs outside of the lab have used, and that
+// the machine below this one kept for itself. What the kernel does for whoever
+// sends is nobody's.
+func (s *stage) foreign() time.Duration { return programsOfMachine() - ownCodeOf(s.pids()) }
+
+func (s *stage) pids() []int {
 	pids := []int{os.Getpid()}
 	for _, r := range s.roles {
 		pids = append(pids, r.pid)
 	}
-	return cpuOf(pids)
+	return pids
 }
 
 // confine confines all threads of a process to some cores.

@@ -162,34 +162,46 @@ func (t traffic) perGB(cpu time.Duration) float64 { return cpu.Seconds() / (t.by
 // tick is the unit of CPU times in /proc, the same on every Linux system.
 const tick = 10 * time.Millisecond
 
-// cpuOf returns the CPU time that processes have used, user and system.
-func cpuOf(processes []int) (sum time.Duration) {
+// cpuOf returns the CPU time that processes have used, user and system;
+// ownCodeOf leaves what the kernel did for them out.
+func cpuOf(processes []int) time.Duration     { return timesOf(processes, 11, 12) }
+func ownCodeOf(processes []int) time.Duration { return timesOf(processes, 11) }
+
+// timesOf adds some fields of /proc/pid/stat up, counted from the one behind the
+// name.
+func timesOf(processes []int, fields ...int) (sum time.Duration) {
 	for _, pid := range processes {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			continue // it ended; the measurement fails for that
 		}
 		_, rest, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(rest) // from the third field on
-		for _, f := range fields[11:13] {
-			n, _ := strconv.ParseInt(f, 10, 64)
-			sum += time.Duration(n) * tick
-		}
+		sum += ticks(strings.Fields(rest), fields)
 	}
 	return sum
 }
 
-// cpuOfMachine returns the CPU time that was not idle, of all cores together.
-func cpuOfMachine() (sum time.Duration) {
+// cpuOfMachine returns the CPU time that was not idle, of all cores together;
+// programsOfMachine what programs used, and what a machine below this one kept
+// for itself.
+func cpuOfMachine() time.Duration      { return timesOfMachine(1, 2, 3, 6, 7) }
+func programsOfMachine() time.Duration { return timesOfMachine(1, 2, 8) }
+
+// timesOfMachine adds some of cpu, user, nice, system, idle, iowait, irq,
+// softirq, steal up.
+func timesOfMachine(fields ...int) time.Duration {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
-	for i, f := range strings.Fields(line)[1:9] { // user nice system idle iowait irq softirq steal
-		if n, _ := strconv.ParseInt(f, 10, 64); i != 3 && i != 4 && i != 7 {
-			sum += time.Duration(n) * tick
-		}
+	return ticks(strings.Fields(line), fields)
+}
+
+func ticks(line []string, fields []int) (sum time.Duration) {
+	for _, f := range fields {
+		n, _ := strconv.ParseInt(line[f], 10, 64)
+		sum += time.Duration(n) * tick
 	}
 	return sum
 }

@@ -7,10 +7,13 @@ import (
 	"net/netip"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"stile/build/lab/host"
+	"stile/build/lab/link"
 )
 
 // holeTable is the nftables table with what a host no longer hears.
@@ -32,21 +35,55 @@ func Hole(h *host.Host, addrs ...netip.Addr) error {
 	return nil
 }
 
-// ShutOut makes a router drop what peers at these addresses send through
-// WireGuard tunnels, and nothing else: they stay connected. No address: it lets
-// everything by again.
-func ShutOut(router *host.Host, peers ...netip.Addr) error {
-	err := table(router, "lab-shut-out", len(peers) > 0, func(b builder) {
+// A Barrier drops, while it is down, what peers send through WireGuard tunnels as
+// it reaches a router, and nothing else: they stay connected.
+//
+// Moving it changes no firewall rule. The kernel lets nobody change those while
+// packets are looking at them, which takes seconds when all its cores carry
+// packets. What the rule asks instead is the group of the device.
+type Barrier struct {
+	outside *link.End
+	device  netlink.Link
+}
+
+// loweredGroup is the group of a device with the barrier down.
+const loweredGroup = 77
+
+// NewBarrier makes a barrier at the outer device of a router, which is up.
+func NewBarrier(outside *link.End, peers ...netip.Addr) (*Barrier, error) {
+	device, err := outside.Host.Links.LinkByName(outside.Name)
+	if err != nil {
+		return nil, fmt.Errorf("find %s of %s: %w", outside.Name, outside.Host.Name, err)
+	}
+	err = table(outside.Host, "lab-barrier", true, func(b builder) {
 		chain := b.chain("pre", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
 		for _, a := range peers {
-			b.rule(chain, source(a), is(expr.MetaKeyL4PROTO, unix.IPPROTO_UDP), []expr.Any{
+			b.rule(chain, lowered(), source(a), is(expr.MetaKeyL4PROTO, unix.IPPROTO_UDP), []expr.Any{
 				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 8, Len: 4},
 				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{4, 0, 0, 0}}, // transport data
 			}, verdict(expr.VerdictDrop))
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("make %s drop with nftables: %w", router.Name, err)
+		return nil, fmt.Errorf("make %s drop with nftables: %w", outside.Host.Name, err)
+	}
+	return &Barrier{outside, device}, nil
+}
+
+func lowered() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFGROUP, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(loweredGroup)},
+	}
+}
+
+// Lower shuts the peers out, Raise lets them by again.
+func (b *Barrier) Lower() error { return b.group(loweredGroup) }
+func (b *Barrier) Raise() error { return b.group(0) }
+
+func (b *Barrier) group(n int) error {
+	if err := b.outside.Host.Links.LinkSetGroup(b.device, n); err != nil {
+		return fmt.Errorf("put %s of %s into group %d: %w", b.outside.Name, b.outside.Host.Name, n, err)
 	}
 	return nil
 }
