@@ -149,3 +149,24 @@ func TestHashSpreads(t *testing.T) {
 		t.Errorf("%d in one bucket, %d of %d empty", worst, empty, len(buckets))
 	}
 }
+
+// Each row has a place of its own, chunks follow each other without a gap, and a
+// quarter of the room is free at most.
+func TestChunks(t *testing.T) {
+	n := ref(0)
+	for chunk := range 40 {
+		size := sizeOf(chunk)
+		if n >= perDoubling*firstChunk && size > int(n)/perDoubling {
+			t.Errorf("chunk %d has %d rows behind %d", chunk, size, n)
+		}
+		for at := range size {
+			if c, a := chunkOf(n); c != chunk || a != at {
+				t.Fatalf("row %d is at %d in chunk %d, want %d in %d", n, a, c, at, chunk)
+			}
+			n++
+		}
+	}
+	if n < maxSessions {
+		t.Errorf("only %d rows", n)
+	}
+}
