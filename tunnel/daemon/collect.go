@@ -36,7 +36,7 @@ type collection struct {
 // from the caller.
 func (d *daemon) collect(ctx context.Context, put func(ipc.Part) error) error {
 	if !d.collecting.TryLock() {
-		return ipc.Problemf(ipc.Busy, "Another export of logs is running. Wait for it.")
+		return ipc.SayExportRuns.With()
 	}
 	defer d.collecting.Unlock()
 	v := d.seen()
@@ -195,7 +195,7 @@ func (c *collection) file(name, path string, size int64) error {
 // piece puts a part of a file, without the token should it be there.
 func (c *collection) piece(name string, text []byte) error {
 	if err := c.ctx.Err(); err != nil {
-		return ipc.Problemf(ipc.Stopping, "The service is stopping.")
+		return ipc.SayStopping.With()
 	}
 	if len(c.secret) > 0 && bytes.Contains(text, c.secret) {
 		text = bytes.ReplaceAll(text, c.secret, []byte("[redacted]"))

@@ -327,7 +327,7 @@ func (d *daemon) own(ctx context.Context) error {
 					d.Log.Error("the token could not be stored", "error", err)
 				}
 				d.show(func(v *view) { v.wish = w })
-				d.enter(ipc.Connecting, ipc.Problemf(ipc.TokenRejected, "The portal refused the new sign-in. You go on with the one before."))
+				d.enter(ipc.Connecting, ipc.SayNewSignInRefused.With())
 			case errors.Is(err, dial.ErrTokenRejected):
 				d.Log.Warn("signed out", "error", err)
 				if err := d.deleteSignIn(); err != nil {
@@ -335,7 +335,7 @@ func (d *daemon) own(ctx context.Context) error {
 				}
 				w = w.signedOut()
 				d.show(func(v *view) { v.wish = w })
-				d.enter(ipc.SignedOut, ipc.Problemf(ipc.TokenRejected, "The portal ended this sign-in: it has expired or was revoked. Sign in again."))
+				d.enter(ipc.SignedOut, ipc.SaySignInEnded.With())
 			default:
 				d.Log.Error("the session failed; it is tried again", "after", pause, "error", err)
 				d.enter(ipc.Connecting, trouble(err))
@@ -356,10 +356,14 @@ func (d *daemon) misled(s *session, settings ipc.Settings) bool {
 // portal that blames the token ends a sign-in; any other refusal may pass.
 func trouble(err error) *ipc.Problem {
 	if errors.Is(err, dial.ErrUnauthorized) || errors.Is(err, dial.ErrJoinRefused) {
-		return ipc.Problemf(ipc.PortalRefused, "The portal refused this device: %v. Ask your administrator; it is tried again by itself.", err)
+		return ipc.SayDeviceRefused.With("reason", reason(err))
 	}
-	return ipc.Problemf(ipc.TunnelFailed, "The tunnel failed: %v. It is tried again by itself.", err)
+	return ipc.SayTunnelFailed.With("reason", reason(err))
 }
+
+// reason is an error as a part of a sentence: what comes from elsewhere may be
+// long.
+func reason(err error) string { return fmt.Sprintf("%.300v", err) }
 
 // explain adds what an administrator can do about a token of theirs.
 func (d *daemon) explain(w wish, err error) error {
@@ -374,7 +378,7 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 	if err := w.heldAgainst(from); err != nil {
 		return w, err
 	}
-	managed := ipc.Problemf(ipc.TokenIsManaged, "This machine's administrator has set the token (%s). Ask them, or remove it there, to sign in or out yourself.", w.Source)
+	managed := ipc.SayTokenIsManaged.With("source", string(w.Source))
 	switch c := c.(type) {
 	case ipc.SignIn:
 		if w.Source.Managed() {
@@ -384,14 +388,14 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 			return w, nil // it does not have to come back
 		}
 		if c.Back && d.outdated(from, c.KeptSince) {
-			return w, ipc.Problemf(ipc.SignedOutSince, "You have signed out since this token was kept. Sign in again.")
+			return w, ipc.SaySignedOutSince.With()
 		}
 		portal := d.settings(w, d.seen().policy).APIURL
 		if _, why := w.signedOut().obstacle(ipc.Settings{APIURL: portal}); why != nil {
 			return w, why
 		}
 		if c.Portal != "" && !samePortal(c.Portal, portal) {
-			return w, ipc.Problemf(ipc.PortalChanged, "This sign-in is for %s, but the settings name %s by now. Sign in there, or set api_url back.", c.Portal, portal)
+			return w, ipc.SaySignInElsewhere.With("portal", c.Portal, "set", portal)
 		}
 		w.Token, w.Source, w.Account, w.Actor = wire.Secret(c.Token.Reveal()), ipc.TokenFromSignIn, c.AccountSlug, c.Actor
 		w.Holder, w.Portal, w.KeptSince = "", portal, c.KeptSince
@@ -417,7 +421,7 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		return w, d.deleteSignIn()
 	case ipc.SetInternet:
 		if d.Internet && !c.On {
-			return w, ipc.Problemf(ipc.SettingManaged, "The administrator of this machine switched the Internet resource on for this service. Ask them.")
+			return w, ipc.SayInternetManaged.With()
 		}
 		w.Internet = c.On
 		if err := d.saveSettings(w); err != nil {
@@ -435,7 +439,7 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		return d.setConnectOnStart(w, c.On)
 	case ipc.Connect:
 		if w.Token == "" {
-			return w, ipc.Problemf(ipc.TokenRejected, "You are signed out. Sign in with: stile sign-in")
+			return w, ipc.SaySignedOut.With()
 		}
 		if _, why := w.obstacle(d.settings(w, d.seen().policy)); why != nil {
 			return w, why
@@ -448,23 +452,23 @@ func (d *daemon) act(w wish, s *session, from link.Caller, c ipc.Command) (wish,
 		}
 		return w, nil
 	}
-	return w, ipc.Problemf(ipc.UnknownCommand, "The service does not know this command. Update Stile.")
+	return w, ipc.SayUnknownCommand.With("command", fmt.Sprintf("%T", c))
 }
 
 // actOnLogs changes what is logged, or deletes what was.
 func (d *daemon) actOnLogs(c ipc.Command) error {
 	if _, clear := c.(ipc.ClearLogs); d.Logs == nil || clear && d.Logs.Dir() == "" {
-		return ipc.Problemf(ipc.NoLogs, "The service writes no log files: it could not, or was told so. Its log is shown by: journalctl -u stiled")
+		return ipc.SayNoLogs.With()
 	}
 	switch c := c.(type) {
 	case ipc.SetLogFilter:
 		if err := d.Logs.SetFilter(c.Filter, c.For); err != nil {
-			return ipc.Problemf(ipc.InvalidArgument, "%v.", err)
+			return ipc.NoLogFilter(c.Filter)
 		}
 		d.Log.Info("the log filter was changed", "filter", c.Filter, "for", c.For)
 	case ipc.ClearLogs:
 		if err := d.Logs.Clear(); err != nil {
-			return ipc.Problemf(ipc.NoLogs, "Not all log files could be deleted: %v.", err)
+			return ipc.SayLogsStay.With("reason", reason(err))
 		}
 		d.Log.Info("the log files were deleted")
 	}
@@ -479,7 +483,7 @@ func (d *daemon) happened(e event) {
 	case e.portal && e.up && phase == ipc.Connecting:
 		d.enter(ipc.Raising, nil)
 	case e.configured && e.err != nil:
-		d.enter(ipc.Raising, ipc.Problemf(ipc.TunnelFailed, "The system could not be set up for the tunnel: %v.", e.err))
+		d.enter(ipc.Raising, ipc.SayNotSetUp.With("reason", reason(e.err)))
 	case e.configured:
 		d.enter(ipc.Connected, nil)
 		d.ready.Do(func() {
@@ -521,6 +525,6 @@ func (d *daemon) Handle(ctx context.Context, from link.Caller, c ipc.Command) er
 	case d.commands <- command{from, c, answer}:
 		return <-answer
 	case <-ctx.Done():
-		return ipc.Problemf(ipc.Stopping, "The service is stopping. Try again in a while.")
+		return ipc.SayStoppingBusy.With()
 	}
 }

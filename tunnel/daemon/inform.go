@@ -31,7 +31,7 @@ func (d *daemon) Inform(ctx context.Context, from link.Caller, question ipc.Comm
 	case ipc.Collect:
 		return d.collect(ctx, put)
 	}
-	return ipc.Problemf(ipc.UnknownCommand, "The service does not know this question. Update Stile.")
+	return ipc.SayUnknownCommand.With("command", fmt.Sprintf("%T", question))
 }
 
 // inspect tells what is known about a host.

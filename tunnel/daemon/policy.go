@@ -22,7 +22,7 @@ func parsePolicy(values map[string]any) (p choice, unusable []string) {
 		"authURL":     {&p.AuthURL, ipc.CheckAuthURL},
 		"logFilter":   {&p.LogFilter, func(s string) error { _, err := logs.ParseFilter(s); return err }},
 		"accountSlug": {&p.AccountSlug, checkSlug},
-		"supportURL":  {&p.SupportURL, ipc.CheckWebURL},
+		"supportURL":  {&p.SupportURL, ipc.CheckSupportURL},
 	}
 	switches := map[string]**bool{
 		"hideAdminPortalMenuItem": &p.HideAdminPortal,

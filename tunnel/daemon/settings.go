@@ -109,7 +109,7 @@ func (d *daemon) apply(w wish, c ipc.ApplySettings) (wish, error) {
 		}
 	}
 	if _, err := logs.ParseFilter(w.LogFilter); err != nil {
-		return w, ipc.Problemf(ipc.InvalidArgument, "%v.", err)
+		return w, ipc.NoLogFilter(w.LogFilter)
 	}
 	d.Log.Info("the settings were changed", "api_url", w.APIURL, "auth_url", w.AuthURL, "log_filter", w.LogFilter)
 	return w, d.saveSettings(w)
@@ -124,7 +124,7 @@ func (d *daemon) setConnectOnStart(w wish, on bool) (wish, error) {
 }
 
 func lockedSetting(name string) error {
-	return ipc.Problemf(ipc.SettingManaged, "%s is set by the administrator of this machine, and cannot be changed here. Ask them.", name)
+	return ipc.SaySettingManaged.With("setting", name)
 }
 
 // logAs makes the log filter in effect that of the settings. One that was set
@@ -145,13 +145,13 @@ func (d *daemon) logAs(s ipc.Settings) {
 func (w wish) obstacle(s ipc.Settings) (blocked bool, why *ipc.Problem) {
 	switch {
 	case w.Source.Managed() && !slices.Contains(s.Managed, ipc.SettingAPIURL):
-		return true, ipc.Problemf(ipc.PortalUnknown, "The administrator of this machine has set a token, but no portal that it is for. Start stiled with --api-url wss://HOST, or set apiURL in the policy.")
+		return true, ipc.SayPortalUnknownForToken.With()
 	case s.APIURL == "":
-		return true, ipc.Problemf(ipc.PortalUnknown, "The service does not know its portal. Name it with: stile settings set api_url wss://HOST")
+		return true, ipc.SayPortalUnknown.With()
 	case w.Token == "":
 		return true, nil
 	case w.Portal != "" && !samePortal(w.Portal, s.APIURL) && !slices.Contains(s.Managed, ipc.SettingAPIURL):
-		return true, ipc.Problemf(ipc.PortalChanged, "You are signed in at %s, but the settings name %s. Sign in there, or set api_url back.", w.Portal, s.APIURL)
+		return true, ipc.SayPortalChanged.With("portal", w.Portal, "set", s.APIURL)
 	}
 	return w.Paused, nil
 }

@@ -84,10 +84,10 @@ func (d *daemon) stateOf(v view) ipc.State {
 // away tells why the portal is, once that is known or it has been silent for long.
 func (d *daemon) away(v view) *ipc.Problem {
 	if err := v.session.why(); err != nil {
-		return ipc.Problemf(ipc.PortalUnreachable, "The portal %s cannot be reached: %.300v. Check the network; it is tried again by itself.", v.session.portal, err)
+		return ipc.SayPortalUnreachable.With("portal", v.session.portal, "reason", reason(err))
 	}
 	if time.Since(v.since) > silence {
-		return ipc.Problemf(ipc.PortalUnreachable, "The portal %s does not answer. Check the network; it is tried again by itself.", v.session.portal)
+		return ipc.SayPortalSilent.With("portal", v.session.portal)
 	}
 	return nil
 }
@@ -132,11 +132,11 @@ func resource(r core.Resource, s *ipc.State) ipc.Resource {
 	}
 	switch {
 	case r.Type == "internet" && !s.Internet.On:
-		out.Problem = ipc.Problemf(ipc.InternetIsOff, "Switch it on with: stile internet on.")
+		out.Problem = ipc.SayInternetIsOff.With()
 	case out.State == ipc.Offline:
-		out.Problem = ipc.Problemf(ipc.SiteOffline, "No gateway of its site is online. Ask your administrator; it is tried again with the next use.")
+		out.Problem = ipc.SaySiteOffline.With()
 	case !s.Session.PortalUp:
-		out.Problem = ipc.Problemf(ipc.NotConnected, "The portal does not answer, so that no new access can be asked for.")
+		out.Problem = ipc.SayNotConnected.With()
 	}
 	return out
 }

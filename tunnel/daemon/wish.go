@@ -77,7 +77,7 @@ func userName(id string) string {
 	if u, err := user.LookupId(id); err == nil {
 		return u.Username
 	}
-	return "The user with the number " + id
+	return "#" + id
 }
 
 // signedIn is the file of a sign-in.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -155,7 +157,7 @@ type setLogFilterJSON struct {
 // argument.
 func AppendRequest(dst []byte, r Request) ([]byte, error) {
 	if err := r.Command.check(); err != nil {
-		return dst, Problemf(InvalidArgument, "%s: %v.", r.Command.name(), err)
+		return dst, unusable(r.Command.name(), err)
 	}
 	var with any
 	switch c := r.Command.(type) {
@@ -184,14 +186,18 @@ func AppendRequest(dst []byte, r Request) ([]byte, error) {
 func ParseRequest(body []byte) (Request, error) {
 	var e envelope
 	if err := json.Unmarshal(body, &e); err != nil {
-		return Request{}, Problemf(Malformed, "The request is not JSON of the expected form.")
+		return Request{}, SayNotJSON.With()
 	}
 	r := Request{ID: e.ID}
 	if e.Protocol != Protocol {
-		return r, Problemf(WrongVersion, "The program speaks version %d of the local protocol, the service version %d. %s", e.Protocol, Protocol, restart(e.Protocol < Protocol))
+		other := SayNewProtocol
+		if e.Protocol < Protocol {
+			other = SayOldProtocol
+		}
+		return r, other.With("program", strconv.Itoa(e.Protocol), "service", strconv.Itoa(Protocol))
 	}
 	if strict(body, &e) != nil {
-		return r, Problemf(Malformed, "The request has fields that the service does not know.")
+		return r, SayUnknownFields.With()
 	}
 	command, err := e.decode()
 	if err != nil {
@@ -201,11 +207,12 @@ func ParseRequest(body []byte) (Request, error) {
 	return r, nil
 }
 
-func restart(programIsOld bool) string {
-	if programIsOld {
-		return "Start the program anew: Stile was updated."
+// unusable tells what is wrong with an argument of a command.
+func unusable(command string, err error) *Problem {
+	if p, is := errors.AsType[*Problem](err); is {
+		return p
 	}
-	return "Restart the service: Stile was updated."
+	return SayInvalidArgument.With("command", command, "reason", fmt.Sprintf("%.200v", err))
 }
 
 func (e envelope) decode() (Command, error) {
@@ -249,13 +256,13 @@ func (e envelope) decode() (Command, error) {
 	case "collect":
 		command, err = Collect{}, e.bare()
 	default:
-		return nil, Problemf(UnknownCommand, "The service does not know the command %.40q; it may be older than the program. Restart or update it.", e.Command)
+		return nil, SayUnknownCommand.With("command", fmt.Sprintf("%.40q", e.Command))
 	}
 	if err == nil {
 		err = command.check()
 	}
 	if err != nil {
-		return nil, Problemf(InvalidArgument, "%s: %.200v.", e.Command, err)
+		return nil, unusable(e.Command, err)
 	}
 	return command, nil
 }

@@ -48,17 +48,23 @@ const (
 )
 
 // A Problem is why something is not so, or was not done. Text is one or more
-// full sentences for people and says what to do next.
+// full sentences for people, in English, and says what to do next.
 type Problem struct {
 	Code Code   `json:"code"`
 	Text string `json:"text"`
+	// Say and With are Text for programs that say it in another language: which
+	// sentence it is, and what fills its places. Absent of services that do not
+	// tell.
+	Say  Notice            `json:"say,omitzero"`
+	With map[string]string `json:"with,omitempty"`
 }
 
 func (p *Problem) Error() string { return p.Text }
 
-// Problemf makes a Problem; the arguments are those of fmt.Sprintf.
+// Problemf makes a Problem that has no Notice, so that it is in English for
+// everybody; the arguments are those of fmt.Sprintf.
 func Problemf(code Code, format string, args ...any) *Problem {
-	return &Problem{code, fmt.Sprintf(format, args...)}
+	return &Problem{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
 // MaxToken is the longest token, in bytes: an HTTP header must hold it.

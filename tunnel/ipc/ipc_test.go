@@ -194,7 +194,7 @@ func exampleState() State {
 		Resources: []Resource{
 			{ID: id.Resource{0}, Type: "internet", Name: "Internet", Sites: []string{"Munich"}, State: Unknown, Problem: Problemf(InternetIsOff, "The Internet resource is switched off. Switch it on with: stile internet on")},
 			{ID: id.Resource{1}, Type: "dns", Name: "Wiki", Address: "wiki.corp.example", Description: "https://wiki.corp.example/", Sites: []string{"Munich"}, State: Online},
-			{ID: id.Resource{2}, Type: "cidr", Name: "Office", Address: "10.0.0.0/24", State: Offline, Problem: Problemf(SiteOffline, "No gateway of its site is online. Ask your administrator.")},
+			{ID: id.Resource{2}, Type: "cidr", Name: "Office", Address: "10.0.0.0/24", State: Offline, Problem: SaySiteOffline.With()},
 		},
 		Connections: []Connection{
 			{Gateway: id.Gateway{7}, Site: "Munich", State: "connected", Path: Direct, Local: address("192.0.2.1:52625"), Remote: address("[2001:db8::1]:52625"), RTTMicros: 12345, LastHandshake: time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC), Sent: 1 << 20, Received: 3 << 30},

@@ -65,8 +65,11 @@ func (h Hello) Outdated(program string) *Problem {
 	if h.Protocol == Protocol {
 		return nil
 	}
-	return Problemf(WrongVersion, "This program is of version %s, the service of version %s, and they do not understand each other. %s",
-		program, h.Version, restart(Protocol < h.Protocol))
+	old := SayOldService
+	if Protocol < h.Protocol {
+		old = SayOldProgram
+	}
+	return old.With("program", program, "service", h.Version)
 }
 
 // Wall converts a time of a clock that counts since anything, of which now is

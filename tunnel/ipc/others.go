@@ -13,5 +13,5 @@ func (s State) ForOthers() State {
 
 // HeldBy says that another user is signed in.
 func HeldBy(holder string) *Problem {
-	return Problemf(HeldByOther, "%s is signed in to Stile on this machine. Let them sign out first, or use: sudo stile sign-out", holder)
+	return SayHeldByOther.With("holder", holder)
 }

@@ -1,7 +1,7 @@
 package ipc
 
 import (
-	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -68,7 +68,7 @@ func (c ApplySettings) check() error {
 		return err
 	}
 	if !isLine(c.LogFilter, 1000) {
-		return errors.New("log_filter: not one line of text")
+		return NoLogFilter(c.LogFilter)
 	}
 	return nil
 }
@@ -83,42 +83,45 @@ type applySettingsJSON struct {
 // there has to be encrypted, unless it stays on this machine (spec
 // desktop-client.md 13.2).
 func CheckAPIURL(s string) error {
-	if err := checkURL(s, "wss", "ws"); err != nil {
-		return errors.New("api_url: " + err.Error() + "; write it like wss://portal.example.com")
-	}
-	return nil
+	return checkURL(s, SettingAPIURL, "wss", "ws")
 }
 
 // CheckAuthURL does so with the address where users sign in.
 func CheckAuthURL(s string) error {
-	if err := checkURL(s, "https", "http"); err != nil {
-		return errors.New("auth_url: " + err.Error() + "; write it like https://portal.example.com")
-	}
-	return nil
+	return checkURL(s, SettingAuthURL, "https", "http")
 }
 
-// CheckWebURL does so with a page for people.
-func CheckWebURL(s string) error { return checkURL(s, "https", "http") }
+// CheckSupportURL does so with the page where users get help.
+func CheckSupportURL(s string) error { return checkURL(s, SettingSupportURL, "https", "http") }
 
-// checkURL wants scheme, or plain if the host is this machine.
-func checkURL(s, scheme, plain string) error {
+// checkURL wants scheme, or plain if the host is this machine. The error is a
+// *Problem.
+func checkURL(s, setting, scheme, plain string) error {
+	wrong := func(n Notice) error {
+		return n.With("setting", setting, "like", scheme+"://portal.example.com")
+	}
 	if s == "" || !isLine(s, 2000) || strings.ContainsAny(s, " \\\"<>") {
-		return errors.New("not an address")
+		return wrong(SayNoAddress)
 	}
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "" || u.Opaque != "":
-		return errors.New("not an address")
+		return wrong(SayNoAddress)
 	case u.User != nil:
-		return errors.New("an address with a user name or password")
+		return wrong(SayAddressWithUser)
 	case u.Fragment != "" || u.RawQuery != "":
-		return errors.New("an address with ? or #")
+		return wrong(SayAddressWithMore)
 	case u.Scheme == scheme || u.Scheme == plain && isLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == plain:
-		return errors.New("not encrypted")
+		return wrong(SayNotEncrypted)
 	}
-	return errors.New("an address of another kind")
+	return wrong(SayOtherAddress)
+}
+
+// NoLogFilter says that a text is none.
+func NoLogFilter(text string) *Problem {
+	return SayNoLogFilter.With("filter", fmt.Sprintf("%.80q", text))
 }
 
 // IsLoopback reports whether the host of an address is this machine.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -96,7 +97,7 @@ func (r *reader) part(ctx context.Context) {
 	}
 	why, is := errors.AsType[*ipc.Problem](cause)
 	if !is {
-		why = ipc.Problemf(ipc.Stopping, "The service is stopping.")
+		why = ipc.SayStopping.With()
 	}
 	r.send(ctx, func() ipc.Message { return ipc.Message{Goodbye: why} })
 }
@@ -159,7 +160,7 @@ func (r *reader) read(ctx context.Context) error {
 	for {
 		body, err := readFrame(r.conn, in, ipc.MaxRequest)
 		if errors.Is(err, ipc.ErrFrame) {
-			return ipc.Problemf(ipc.Malformed, "The program does not speak the service's language.")
+			return ipc.SayNotOurLanguage.With()
 		}
 		if err != nil {
 			return err
@@ -194,7 +195,7 @@ func (r *reader) handle(ctx context.Context, q ipc.Request) (err error) {
 	}
 	informant, is := r.Service.(Informant)
 	if !is {
-		return ipc.Problemf(ipc.UnknownCommand, "The service does not answer such questions.")
+		return ipc.SayNoQuestions.With()
 	}
 	return informant.Inform(ctx, r.caller, q.Command, func(p ipc.Part) error {
 		p.ID = q.ID
@@ -210,7 +211,7 @@ func (r *reader) explain(err error) *ipc.Problem {
 	if err != errCrashed {
 		r.Log.Error("a command failed", "error", err)
 	}
-	return ipc.Problemf(ipc.Internal, "The service could not do that: %.500v. Its log may tell more.", err)
+	return ipc.SayInternal.With("reason", fmt.Sprintf("%.500v", err))
 }
 
 // answer tells what became of a request. A state follows in any case, and none

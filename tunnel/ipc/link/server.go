@@ -117,7 +117,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		caller, err := ipcsock.Caller(conn)
 		if err != nil {
 			s.refused.Do(func() { s.Log.Warn("a local caller could not be identified", "error", err) })
-			refuse(conn, ipc.Problemf(ipc.NotAllowed, "The service could not find out who you are, so that it does not let you in."))
+			refuse(conn, ipc.SayCallerUnknown.With())
 			continue
 		}
 		enter := func() {}
@@ -169,7 +169,7 @@ func (s *Server) admit(ctx context.Context, conn net.Conn, caller Caller) (*read
 		s.refused.Do(func() {
 			s.Log.Info("a local caller was refused", "user", caller.User(), "gid", caller.GID, "pid", caller.PID)
 		})
-		return nil, ipc.Problemf(ipc.NotAllowed, "You may not control Stile on this machine. Use sudo, or ask an administrator to run once: %s", s.admission(caller))
+		return nil, ipc.SayNotAllowed.With("command", s.admission(caller))
 	}
 	if why := s.trusted(conn, caller); why != nil {
 		return nil, why
@@ -182,7 +182,7 @@ func (s *Server) admit(ctx context.Context, conn net.Conn, caller Caller) (*read
 }
 
 func busy() *ipc.Problem {
-	return ipc.Problemf(ipc.Busy, "Too many programs are connected to the service. Close some of them and try again.")
+	return ipc.SayTooMany.With()
 }
 
 // allowed: root, whoever runs the service, the members of the group, and who
@@ -208,9 +208,9 @@ func (s *Server) trusted(conn net.Conn, c Caller) *ipc.Problem {
 		s.Log.Info("a program was refused", "user", c.User(), "pid", c.PID, "reason", err)
 	})
 	if errors.Is(err, ipcsock.ErrReplaced) {
-		return ipc.Problemf(ipc.WrongVersion, "Stile was updated while this program ran. Start the program anew.")
+		return ipc.SayProgramReplaced.With()
 	}
-	return ipc.Problemf(ipc.NotAllowed, "This program may not control Stile (%v). Use the installed stile, or sudo; an administrator can allow others with the option --programs of stiled: a path, or any.", err)
+	return ipc.SayProgramUntrusted.With("reason", err.Error())
 }
 
 // admission is the command that lets a caller in.
