@@ -36,9 +36,9 @@ func (a *Agent) Do(ctx context.Context, c menu.Command) error {
 	case menu.SetInternet:
 		return a.ask(ctx, ipc.SetInternet{On: c.On})
 	case menu.Favorite:
-		return a.remember(func(p *prefs.Prefs) { *p = p.WithFavorite(c.Resource, c.On) })
+		return a.undone(a.remember(func(p *prefs.Prefs) { *p = p.WithFavorite(c.Resource, c.On) }))
 	case menu.Copy:
-		return a.Copy(ctx, c.Text)
+		return a.copy(ctx, c.Text)
 	case menu.Open:
 		return a.open(ctx, c.URL)
 	case menu.Show:
@@ -50,7 +50,7 @@ func (a *Agent) Do(ctx context.Context, c menu.Command) error {
 		a.end(errQuit)
 		return nil
 	}
-	return fmt.Errorf("the app cannot do that (%s): update it", name(c))
+	return a.undone(fmt.Errorf("%T", c))
 }
 
 // name is what a command is called in the log, without what it holds.
@@ -69,9 +69,9 @@ func (a *Agent) end(why error) {
 func (a *Agent) open(ctx context.Context, address string) error {
 	err := a.Open(ctx, address)
 	if errors.Is(err, desktop.ErrNoDesktop) {
-		return advice("No browser was found. Install one, or open this address yourself: " + address)
+		return advice(a.View().Words.NoBrowserOpen(address))
 	}
-	return noBrowser(err)
+	return a.noBrowser(err)
 }
 
 // show opens a page of ours. Its address is a secret: it is not told where
@@ -79,15 +79,32 @@ func (a *Agent) open(ctx context.Context, address string) error {
 func (a *Agent) show(ctx context.Context, p menu.Page) error {
 	err := a.Open(ctx, a.pages.URL(p))
 	if errors.Is(err, desktop.ErrNoDesktop) {
-		return advice("No browser was found to show the page in. Install one, or use the command line: stile --help")
+		return advice(a.View().Words.NoBrowserPage)
 	}
-	return noBrowser(err)
+	return a.noBrowser(err)
 }
 
 // noBrowser says what to do when the desktop could not open an address.
-func noBrowser(err error) error {
+func (a *Agent) noBrowser(err error) error {
 	if err == nil {
 		return nil
 	}
-	return advice(fmt.Sprintf("Your desktop could not do that (%v). Choose a standard browser in its settings.", err))
+	return advice(a.View().Words.DesktopFailed(err.Error()))
+}
+
+// copy puts a text into the clipboard.
+func (a *Agent) copy(ctx context.Context, text string) error {
+	err := a.Copy(ctx, text)
+	if errors.Is(err, desktop.ErrNoClipboard) {
+		return advice(a.View().Words.NotCopied)
+	}
+	return a.undone(err)
+}
+
+// undone says that the program could not do something, and nil of nil.
+func (a *Agent) undone(err error) error {
+	if _, told := errors.AsType[advice](err); told || err == nil {
+		return err
+	}
+	return advice(a.View().Words.NotDone(err.Error()))
 }

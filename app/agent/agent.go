@@ -65,7 +65,7 @@ type Config struct {
 	Follow func(ctx context.Context, tell func(link.News))
 	Ask    func(ctx context.Context, c ipc.Command) error
 
-	Begin func(o signin.Options) (SignIn, error)
+	Begin func(o signin.Options, w *words.Words) (SignIn, error)
 	Open  func(ctx context.Context, address string) error // in the user's browser
 	Copy  func(ctx context.Context, text string) error    // to the clipboard
 	// Latest asks for a newer release; nil: nobody does.
@@ -115,6 +115,7 @@ type Agent struct {
 	prefs    prefs.Prefs
 	hosted   *bool // whether the desktop shows the icon; nil: not known yet
 	signIn   SignIn
+	trouble  error  // why the service cannot be asked; nil: it can, or that is not known
 	filter   string // of the log, as the service said last
 	watchers map[chan struct{}]bool
 }
@@ -145,6 +146,7 @@ func (a *Agent) settle() {
 	}
 	a.view.Words = words.For(language)
 	a.view.Favorites = a.prefs.Favorites
+	a.view.Reason = reason(a.view.Words, a.trouble)
 }
 
 // Run is the program, until the user quits, which is no error, or wants it

@@ -280,7 +280,7 @@ func TestWhereToSignIn(t *testing.T) {
 		}
 	})
 	run(t, func(w *world, _ *Config) { w.first = link.News{Presence: link.Missing, Err: ipcsock.ErrNobody} }, func(w *world) {
-		if err := w.Do(w.t.Context(), menu.SignIn{}); err != errNoService {
+		if err := w.Do(w.t.Context(), menu.SignIn{}); err == nil || err.Error() != words.English.ServiceAway {
 			t.Error(err)
 		}
 	})
@@ -306,7 +306,7 @@ func TestAnswersByOtherWays(t *testing.T) {
 		s.follow = signin.ErrForged
 		w.Heard("stile://x")
 		w.wants("notes", w.titles(), []string{words.English.SignInFailedTitle})
-		if err := w.Paste(w.t.Context(), "x"); err == nil || err.Error() != signin.Explain(signin.ErrForged) {
+		if err := w.Paste(w.t.Context(), "x"); err == nil || err.Error() != signin.Explain(&words.English, signin.ErrForged) {
 			t.Error(err)
 		}
 	})
@@ -522,6 +522,47 @@ func TestUpdates(t *testing.T) {
 		w.wait(10 * updateEvery)
 		if asked != 0 {
 			t.Error("an administrator forbade that")
+		}
+	})
+}
+
+// What the service says, and what the app says about it, is in the user's
+// language, also after that changes.
+func TestTheServiceSpeaksTheUsersLanguage(t *testing.T) {
+	who := link.News{Presence: link.Denied, Err: ipc.SayCallerUnknown.With()}
+	run(t, func(w *world, c *Config) { w.first, c.Language = who, "de_AT.UTF-8" }, func(w *world) {
+		const unknown = "Der Dienst konnte nicht feststellen, wer Sie sind, und lässt Sie deshalb nicht ein."
+		w.wants("denied", w.texts(), []string{unknown})
+		if got := w.View().Reason; got != unknown {
+			t.Error(got)
+		}
+		for language, want := range map[string]string{"en": ipc.SayCallerUnknown.With().Text, "de": unknown} {
+			p := w.Prefs()
+			p.Language = language
+			if err := w.SetPrefs(p); err != nil || w.View().Reason != want {
+				t.Errorf("%s: %q, %v", language, w.View().Reason, err)
+			}
+		}
+		p := w.Prefs()
+		p.Language = ""
+		w.SetPrefs(p)
+		w.set(func(s *ipc.State) {
+			s.Session.Phase, s.Session.Problem = ipc.Connecting, ipc.SayDeviceRefused.With("reason", "no seat is free")
+		})
+		w.wants("refused", w.texts(), []string{"Das Portal hat dieses Gerät abgewiesen: no seat is free. Wenden Sie sich an Ihren Administrator; Stile versucht es von selbst erneut."})
+		w.refuse = ipc.SayHeldByOther.With("holder", "bob")
+		w.Clicked(menu.Retry{})
+		w.wait(time.Second)
+		w.wants("a click", w.texts(), []string{"bob ist an diesem Computer bei Stile angemeldet. Bitten Sie diese Person, sich zuerst abzumelden, oder verwenden Sie: sudo stile sign-out"})
+		w.browser = desktop.ErrNoDesktop
+		w.Clicked(menu.Show{Page: menu.StatusPage})
+		w.wait(time.Second)
+		w.wants("a page", w.texts(), []string{words.German.NoBrowserPage})
+		w.fail(link.Missing, ipcsock.ErrNobody)
+		w.wait(time.Minute)
+		w.wants("away", w.texts(), []string{words.German.ServiceLostText})
+		if got := w.View().Reason; !strings.HasPrefix(got, "Der Stile-Dienst läuft nicht.") {
+			t.Error(got)
 		}
 	})
 }

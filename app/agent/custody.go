@@ -25,7 +25,7 @@ func (a *Agent) handOver(ctx context.Context, r signin.Result) error {
 		return a.ask(ctx, ipc.SignIn{Token: r.Token, AccountSlug: r.Account, Actor: r.Actor, Portal: r.Portal})
 	}
 	if err := a.custody.SignIn(ctx, r); err != nil {
-		return advice(reason(err))
+		return a.advise(err)
 	}
 	return nil
 }
@@ -37,7 +37,7 @@ func (a *Agent) signOut(ctx context.Context) error {
 		return a.ask(ctx, ipc.SignOut{})
 	}
 	if err := a.custody.SignOut(ctx, s.Session.Portal); err != nil {
-		return advice(reason(err))
+		return a.advise(err)
 	}
 	return nil
 }

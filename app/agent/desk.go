@@ -47,7 +47,7 @@ func (a *Agent) Prefs() prefs.Prefs {
 // starts at login. What cannot be kept counts until the program ends, and is
 // told.
 func (a *Agent) SetPrefs(p prefs.Prefs) error {
-	return a.remember(func(now *prefs.Prefs) { *now = p })
+	return a.undone(a.remember(func(now *prefs.Prefs) { *now = p }))
 }
 
 // Apply has the service change its settings.
@@ -58,7 +58,7 @@ func (a *Agent) Apply(ctx context.Context, s ipc.ApplySettings) error { return a
 func (a *Agent) SetLogFilter(ctx context.Context, filter string, d time.Duration) error {
 	if a.Logs != nil {
 		if err := a.Logs.SetFilter(filter, d); err != nil {
-			return err
+			return a.undone(err)
 		}
 	}
 	return a.ask(ctx, ipc.SetLogFilter{Filter: filter, For: d})
@@ -68,7 +68,7 @@ func (a *Agent) SetLogFilter(ctx context.Context, filter string, d time.Duration
 func (a *Agent) ClearLogs(ctx context.Context) error {
 	var err error
 	if a.Logs != nil {
-		err = a.Logs.Clear()
+		err = a.undone(a.Logs.Clear())
 	}
 	return errors.Join(err, a.ask(ctx, ipc.ClearLogs{}))
 }

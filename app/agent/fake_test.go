@@ -17,6 +17,7 @@ import (
 	"stile/app/prefs"
 	"stile/app/signin"
 	"stile/app/tray"
+	"stile/app/words"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
 )
@@ -191,7 +192,7 @@ type fakeSignIn struct {
 	follow    error
 }
 
-func (w *world) begin(o signin.Options) (SignIn, error) {
+func (w *world) begin(o signin.Options, _ *words.Words) (SignIn, error) {
 	s := &fakeSignIn{options: o, answers: make(chan signin.Result, 1), cancelled: make(chan struct{})}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -226,12 +227,21 @@ func (s *fakeSignIn) Run(ctx context.Context, took func(signin.Result)) error {
 
 // titles are those of the notes since the last call.
 func (w *world) titles() []string {
+	return w.said(func(n tray.Note) string { return n.Title })
+}
+
+// texts are those of the notes since the last call.
+func (w *world) texts() []string {
+	return w.said(func(n tray.Note) string { return n.Text })
+}
+
+func (w *world) said(part func(n tray.Note) string) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var list []string
 	for _, n := range w.notes {
 		if n.Title != "" {
-			list = append(list, n.Title)
+			list = append(list, part(n))
 		}
 	}
 	w.notes = nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stile/app/menu"
+	"stile/app/words"
 	"stile/platform/ipcsock"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
@@ -25,9 +26,12 @@ func (a *Agent) follow(ctx context.Context) {
 			if a.view.Service != service {
 				a.Log.Info("the service", "is", n.Presence, "error", n.Err)
 			}
-			a.view.Service, a.view.Reason = service, ""
+			a.view.Service, a.trouble = service, nil
 			if n.State == nil {
-				a.view.Reason = reason(n.Err)
+				a.trouble = n.Err
+			}
+			a.view.Reason = reason(a.view.Words, a.trouble)
+			if n.State == nil {
 				return
 			}
 			a.view.State = n.State
@@ -72,25 +76,25 @@ func (a *Agent) obeyLocked(filter string) {
 }
 
 // reason puts into sentences why the service cannot be asked, and what helps.
-func reason(err error) string {
+func reason(w *words.Words, err error) string {
 	problem, is := errors.AsType[*ipc.Problem](err)
 	switch {
 	case err == nil:
 		return ""
 	case is:
-		return problem.Text
+		return w.Problem(problem)
 	case errors.Is(err, ipcsock.ErrNobody):
-		return "The tunnel service is not running. An administrator can start it: " + startService
+		return w.NotRunning(startService)
 	case errors.Is(err, ipcsock.ErrDenied):
-		return "You may not speak to the tunnel service. Ask an administrator of this computer."
+		return w.MayNotSpeak
 	case errors.Is(err, link.ErrSilent):
-		return "The tunnel service does not respond. An administrator can restart it: " + restartService
+		return w.NoResponse(restartService)
 	case errors.Is(err, link.ErrStranger):
-		return "What answers in place of the tunnel service is run by another user. It is not trusted with anything: ask an administrator of this computer."
+		return w.Stranger
 	case errors.Is(err, link.ErrGone), errors.Is(err, ipc.ErrFrame), errors.Is(err, ipc.ErrMessage):
-		return "The tunnel service broke off. It is tried again by itself."
+		return w.BrokeOff
 	}
-	return "The tunnel service cannot be reached: " + err.Error()
+	return w.NotReached(err.Error())
 }
 
 // How services are started.
@@ -102,10 +106,13 @@ const (
 // ask has the service act on a command. The error is in sentences.
 func (a *Agent) ask(ctx context.Context, c ipc.Command) error {
 	if err := a.command(ctx, c); err != nil {
-		return advice(reason(err))
+		return a.advise(err)
 	}
 	return nil
 }
+
+// advise puts into sentences why the service did not do something.
+func (a *Agent) advise(err error) error { return advice(reason(a.View().Words, err)) }
 
 // command is ask with the error as it is.
 func (a *Agent) command(ctx context.Context, c ipc.Command) error {

@@ -179,7 +179,7 @@ func (n *news) ofPhase(v menu.View) []tray.Note {
 	if s.Problem == nil || n.problem == s.Problem.Code {
 		return nil
 	}
-	note := tray.Note{Key: "session", Text: s.Problem.Text, Stay: true, Command: menu.Show{Page: menu.DiagnosticsPage}}
+	note := tray.Note{Key: "session", Text: v.Words.Problem(s.Problem), Stay: true, Command: menu.Show{Page: menu.DiagnosticsPage}}
 	switch s.Problem.Code {
 	case ipc.TokenRejected:
 		note.Title, note.Text, note.Command = v.Words.SignInAgainTitle, v.Words.SignInAgainText, menu.SignIn{}

@@ -13,26 +13,23 @@ import (
 	"stile/tunnel/ipc"
 )
 
-// errNoService is what a sign-in without service comes to.
-var errNoService error = advice("The tunnel service cannot be asked at the moment. Try again when it is back.")
-
 // beginSignIn opens the browser for a sign-in, which goes on by itself. One that
 // was under way is given up.
 func (a *Agent) beginSignIn(ctx context.Context) error {
 	v := a.View()
 	if v.Service != menu.Present || v.State == nil {
-		return errNoService
+		return advice(v.Words.ServiceAway)
 	}
 	if s := v.State.Session; s.Token.Managed() {
-		return ipc.Problemf(ipc.TokenIsManaged, "An administrator has signed this computer in. Nobody can sign in as long as that is so.")
+		return advice(v.Words.Problem(ipc.SayTokenIsManaged.With("source", string(s.Token))))
 	}
 	o, err := a.place(v.State)
 	if err != nil {
 		return err
 	}
-	s, err := a.Begin(o)
+	s, err := a.Begin(o, v.Words)
 	if err != nil {
-		return err
+		return advice(v.Words.SignInImpossible(err.Error()))
 	}
 	select {
 	case a.signIns <- s:
@@ -61,9 +58,9 @@ func (a *Agent) beginSignIn(ctx context.Context) error {
 	}
 	a.cancelSignIn()
 	if errors.Is(err, desktop.ErrNoDesktop) {
-		return advice("No browser was found. Sign in on the command line: stile sign-in")
+		return advice(v.Words.NoBrowserSignIn)
 	}
-	return err
+	return a.noBrowser(err)
 }
 
 // place is where to sign in.
@@ -71,11 +68,11 @@ func (a *Agent) place(s *ipc.State) (signin.Options, error) {
 	base, portal := cmp.Or(s.Settings.AuthURL, s.Session.AuthURL), cmp.Or(s.Settings.APIURL, s.Session.Portal)
 	if base == "" {
 		if portal == "" {
-			return signin.Options{}, advice("No portal is configured. Set its address in the settings, or ask an administrator.")
+			return signin.Options{}, advice(a.View().Words.NoPortal)
 		}
 		var err error
 		if base, err = signin.Base(portal); err != nil {
-			return signin.Options{}, err
+			return signin.Options{}, advice(a.View().Words.SignInImpossible(err.Error()))
 		}
 	}
 	return signin.Options{Base: base, Account: cmp.Or(s.Settings.AccountSlug, a.Prefs().AccountSlug), Portal: portal}, nil
@@ -144,7 +141,7 @@ func (a *Agent) follows(address ipc.Secret) {
 	}
 	if err := s.Follow(address); err != nil && err != signin.ErrRepeated {
 		a.Log.Info("an answer to a sign-in was not taken", "error", err)
-		a.tell(tray.Note{Key: "answer", Title: a.View().Words.SignInFailedTitle, Text: signin.Explain(err)})
+		a.tell(tray.Note{Key: "answer", Title: a.View().Words.SignInFailedTitle, Text: signin.Explain(a.View().Words, err)})
 	}
 }
 
@@ -164,10 +161,10 @@ func (a *Agent) Paste(_ context.Context, text string) error {
 	s := a.signIn
 	a.mu.Unlock()
 	if s == nil {
-		return advice("No sign-in is under way. Start one, and paste the code that its last page shows.")
+		return advice(a.View().Words.NoSignIn)
 	}
 	if err := s.Paste(text); err != nil && err != signin.ErrRepeated {
-		return errors.New(signin.Explain(err))
+		return advice(signin.Explain(a.View().Words, err))
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"stile/app/signin"
+	"stile/app/words"
 	"stile/platform/loopback"
 	"stile/tunnel/ipc"
 )
@@ -56,6 +57,7 @@ var layout = template.Must(template.New("page").Parse(source))
 // wait for it. A second one replaces the first: cancel that.
 type SignIn struct {
 	url  string
+	w    *words.Words                 // of its pages
 	l    net.Listener                 // nil: there is no loopback address
 	host string                       // "127.0.0.1:PORT", as browsers name us
 	key  string                       // of Start
@@ -70,10 +72,10 @@ type SignIn struct {
 	cancel    func()
 }
 
-// Begin prepares a sign-in; o.Redirect is filled in. Whoever got a SignIn has to
-// Run it or to Close it.
-func Begin(o signin.Options) (*SignIn, error) {
-	s := &SignIn{results: make(chan signin.Result, 1), cancelled: make(chan struct{}), key: rand.Text(), mine: loopback.Mine}
+// Begin prepares a sign-in; o.Redirect is filled in, and w is the language of the
+// pages that end it. Whoever got a SignIn has to Run it or to Close it.
+func Begin(o signin.Options, w *words.Words) (*SignIn, error) {
+	s := &SignIn{w: w, results: make(chan signin.Result, 1), cancelled: make(chan struct{}), key: rand.Text(), mine: loopback.Mine}
 	s.cancel = sync.OnceFunc(func() { close(s.cancelled) })
 	// Without a loopback interface there are two ways left.
 	if l, err := net.Listen("tcp4", "127.0.0.1:0"); err == nil {
@@ -249,17 +251,19 @@ type page struct {
 	OK    bool // all is well
 	Title string
 	Text  string
+	Lang  string
 }
 
 // After an answer with the right state, the browser is led to a page without
 // one: half a token shall not stay in its address bar and its history.
 var ends = map[string]struct {
-	page
+	title  func(w *words.Words) string
+	why    error
 	status int
 }{
-	"/done":  {page{true, "Done", signin.Explain(nil)}, http.StatusOK},
-	"/again": {page{true, "Done", signin.Explain(signin.ErrRepeated)}, http.StatusOK},
-	"/late":  {page{false, "Not signed in", signin.Explain(signin.ErrLate)}, http.StatusGone},
+	"/done":  {func(w *words.Words) string { return w.DoneTitle }, nil, http.StatusOK},
+	"/again": {func(w *words.Words) string { return w.DoneTitle }, signin.ErrRepeated, http.StatusOK},
+	"/late":  {func(w *words.Words) string { return w.NotSignedInTitle }, signin.ErrLate, http.StatusGone},
 }
 
 // ServeHTTP shows the pages of the loopback address.
@@ -269,14 +273,14 @@ func (s *SignIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	isStart = isStart && subtle.ConstantTimeCompare([]byte(key), []byte(s.key)) == 1
 	switch {
 	case r.Host != s.host: // a name of somebody else's that leads here
-		show(w, http.StatusMisdirectedRequest, page{Title: "Not here", Text: "This address belongs to a program on your computer."})
+		s.show(w, http.StatusMisdirectedRequest, page{Title: s.w.NotHereTitle, Text: s.w.NotHereText})
 	case r.URL.Path != path && !isEnd && !isStart:
-		show(w, http.StatusNotFound, page{Title: "Not found", Text: "There is no such page here."})
+		s.show(w, http.StatusNotFound, page{Title: s.w.NoPageTitle, Text: s.w.NoPageText})
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
-		show(w, http.StatusMethodNotAllowed, page{Title: "Not like this", Text: "Start again from the program."})
+		s.show(w, http.StatusMethodNotAllowed, page{Title: s.w.NotLikeThisTitle, Text: s.w.NotLikeThisText})
 	case isEnd:
-		show(w, end.status, end.page)
+		s.show(w, end.status, page{OK: end.status == http.StatusOK, Title: end.title(s.w), Text: signin.Explain(s.w, end.why)})
 		s.owe(-1)
 	case isStart:
 		s.start(w, r)
@@ -292,9 +296,9 @@ func (s *SignIn) start(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	switch {
 	case !s.ours(r):
-		show(w, http.StatusForbidden, page{Title: "Not for this browser", Text: "This address is for the browser of the user who began to sign in. Go back to the program: it shows an address for other browsers."})
+		s.show(w, http.StatusForbidden, page{Title: s.w.OtherBrowserTitle, Text: s.w.OtherBrowserText})
 	case over != nil:
-		show(w, http.StatusGone, page{OK: over == signin.ErrRepeated, Title: "The sign-in is over", Text: signin.Explain(over)})
+		s.show(w, http.StatusGone, page{OK: over == signin.ErrRepeated, Title: s.w.SignInOverTitle, Text: signin.Explain(s.w, over)})
 	default:
 		guard(w)
 		w.Header().Set("Location", s.url)
@@ -313,7 +317,7 @@ func (s *SignIn) answer(w http.ResponseWriter, address string) {
 	case signin.ErrLate:
 		to = "/late"
 	default:
-		show(w, http.StatusBadRequest, page{Title: "Not signed in", Text: signin.Explain(err)})
+		s.show(w, http.StatusBadRequest, page{Title: s.w.NotSignedInTitle, Text: signin.Explain(s.w, err)})
 		return
 	}
 	s.owe(1)
@@ -322,8 +326,9 @@ func (s *SignIn) answer(w http.ResponseWriter, address string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-func show(w http.ResponseWriter, status int, p page) {
+func (s *SignIn) show(w http.ResponseWriter, status int, p page) {
 	var b bytes.Buffer
+	p.Lang = s.w.Tag
 	if err := layout.Execute(&b, p); err != nil {
 		panic(err) // the template is built in, and so are the fields
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"stile/app/signin"
+	"stile/app/words"
 	"stile/tunnel/ipc"
 )
 
@@ -29,7 +30,7 @@ type running struct {
 
 func run(t *testing.T) running {
 	t.Helper()
-	s, err := Begin(signin.Options{Base: "https://portal.example.net"})
+	s, err := Begin(signin.Options{Base: "https://portal.example.net"}, &words.English)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +297,7 @@ func TestWhatIsNoAnswerIsNotTaken(t *testing.T) {
 }
 
 func TestOnlyThisMachineIsListenedTo(t *testing.T) {
-	s, err := Begin(signin.Options{Base: "https://portal.example.net"})
+	s, err := Begin(signin.Options{Base: "https://portal.example.net"}, &words.English)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +309,7 @@ func TestOnlyThisMachineIsListenedTo(t *testing.T) {
 		conn.Close()
 		t.Error("it still listens")
 	}
-	if _, err := Begin(signin.Options{Base: "http://portal.example.net"}); err == nil {
+	if _, err := Begin(signin.Options{Base: "http://portal.example.net"}, &words.English); err == nil {
 		t.Error("a password in the clear")
 	}
 }
@@ -409,7 +410,7 @@ func TestTheBrowserIsStartedWithoutHalfAToken(t *testing.T) {
 		t.Errorf("when it is over: %+v", got)
 	}
 
-	stranger, err := Begin(signin.Options{Base: "https://portal.example.net"})
+	stranger, err := Begin(signin.Options{Base: "https://portal.example.net"}, &words.English)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,7 +423,7 @@ func TestTheBrowserIsStartedWithoutHalfAToken(t *testing.T) {
 	}
 	cancel()
 	g.Wait()
-	none, err := Begin(signin.Options{Base: "https://portal.example.net"})
+	none, err := Begin(signin.Options{Base: "https://portal.example.net"}, &words.English)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -430,5 +431,22 @@ func TestTheBrowserIsStartedWithoutHalfAToken(t *testing.T) {
 	none.l = nil
 	if none.Start() != none.URL() {
 		t.Error(none.Start())
+	}
+}
+
+// The pages that end a sign-in are in the language of the app.
+func TestPagesSpeakTheUsersLanguage(t *testing.T) {
+	r := run(t)
+	r.w = &words.German
+	for path, want := range map[string]string{
+		"/done": words.German.TakenText, "/again": words.German.TakenBeforeText, "/late": words.German.LateText, "/x": words.German.NoPageText, path: words.German.IncompleteText,
+	} {
+		got := ask(t, "GET", "http://"+r.host+path, "")
+		if !strings.Contains(got.body, want) || !strings.Contains(got.body, `<html lang="de">`) {
+			t.Errorf("%s: %s", path, got.body)
+		}
+	}
+	if got := ask(t, "GET", "http://"+r.host+"/done", "localhost"); !strings.Contains(got.body, words.German.NotHereText) {
+		t.Error(got.body)
 	}
 }

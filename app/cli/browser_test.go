@@ -20,6 +20,7 @@ import (
 	"stile/app/callback"
 	"stile/app/instance"
 	"stile/app/signin"
+	"stile/app/words"
 	"stile/build/chrome"
 	"stile/build/need"
 	"stile/platform/desktop"
@@ -223,7 +224,7 @@ func byLoopback(t *testing.T, b *chrome.Browser, base string) {
 // Two browsers, one after the other, then the first once more: one is taken, the
 // others are told.
 func again(t *testing.T, b *chrome.Browser, base string) {
-	in, err := callback.Begin(signin.Options{Base: base})
+	in, err := callback.Begin(signin.Options{Base: base}, &words.English)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +255,7 @@ func lateOrForSomebodyElse(t *testing.T, b *chrome.Browser, base string) {
 	defer cancel()
 	var ins []*callback.SignIn
 	for range 2 {
-		in, err := callback.Begin(signin.Options{Base: base})
+		in, err := callback.Begin(signin.Options{Base: base}, &words.English)
 		if err != nil {
 			t.Fatal(err)
 		}

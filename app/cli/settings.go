@@ -161,7 +161,7 @@ func (p *program) change(ctx context.Context, key, value string) error {
 	}
 	defer l.Close()
 	if slices.Contains(s.Settings.Managed, one.name) && value != one.get(&s.Settings) {
-		return ipc.Problemf(ipc.SettingManaged, "%s is set by the administrator of this machine, and cannot be changed here. Ask them.", one.name)
+		return ipc.SaySettingManaged.With("setting", one.name)
 	}
 	command, err := one.change(&s.Settings, value)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"stile/app/callback"
 	"stile/app/instance"
 	"stile/app/signin"
+	"stile/app/words"
 	"stile/platform/desktop"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
@@ -44,7 +45,7 @@ func (c signInCommand) Run(ctx context.Context, p *program) error {
 	}
 	l.Close() // the user takes time
 	if s.Session.Token.Managed() {
-		return ipc.Problemf(ipc.TokenIsManaged, "The service uses a token from its %s, which an administrator gave it. Nobody can sign in as long as it has that.", s.Session.Token)
+		return ipc.SayTokenIsManaged.With("source", string(s.Session.Token))
 	}
 	if p := s.Session.Problem; p != nil && p.Code == ipc.HeldByOther {
 		return p // before the user goes to a browser in vain
@@ -71,7 +72,7 @@ func (c signInCommand) Run(ctx context.Context, p *program) error {
 // browse signs in with the desktop's browser, by whichever way its answer comes
 // (package signin). The error is desktop.ErrNoDesktop if there is none.
 func (p *program) browse(ctx context.Context, o signin.Options) error {
-	in, err := callback.Begin(o)
+	in, err := callback.Begin(o, &words.English)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func (p *program) browse(ctx context.Context, o signin.Options) error {
 			if l.err != nil {
 				lines = nil // nobody types
 			} else if err := in.Paste(l.text); err != nil {
-				fmt.Fprintln(p.err, signin.Explain(err))
+				fmt.Fprintln(p.err, signin.Explain(&words.English, err))
 			}
 		case <-replaced:
 			return advice("You started to sign in once more, and this one gave way. Go on there.")

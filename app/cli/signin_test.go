@@ -231,7 +231,7 @@ func TestSignInWithAManagedToken(t *testing.T) {
 	f := serve(t, ipc.Connected)
 	f.set(func(s *ipc.State) { s.Session.Token = ipc.TokenFromFile })
 	for _, args := range [][]string{{"sign-in"}, {"sign-in", "--no-browser"}} {
-		run{input: ".secret\n"}.run(t, f.socket, args...).want(t, failed, "", "an administrator")
+		run{input: ".secret\n"}.run(t, f.socket, args...).want(t, failed, "", "administrator has set the token (file)")
 	}
 	if len(f.told()) > 0 {
 		t.Error(f.told())

@@ -172,7 +172,7 @@ func signedOut(s *ipc.State) error {
 	if p := s.Session.Problem; p != nil {
 		return p
 	}
-	return ipc.Problemf(ipc.TokenRejected, "You are signed out. Sign in with: stile sign-in")
+	return ipc.SaySignedOut.With()
 }
 
 type internetCommand struct {

@@ -163,8 +163,8 @@ func (p *program) agent(c trayCommand, file string, log *logs.Log) *agent.Agent 
 			_, err := link.Do(ctx, p.socket, c)
 			return err
 		},
-		Begin: func(o signin.Options) (agent.SignIn, error) {
-			s, err := callback.Begin(o)
+		Begin: func(o signin.Options, w *words.Words) (agent.SignIn, error) {
+			s, err := callback.Begin(o, w)
 			if err != nil {
 				return nil, err
 			}

@@ -124,7 +124,8 @@ func read(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 func (c *Console) paste(ctx context.Context, f url.Values, _ *words.Console) (text, page string, err error) {
 	code := strings.TrimSpace(f.Get("code"))
 	if code == "" || len(code) > maxCode {
-		return "", "", ipc.ErrNoToken
+		v, _ := c.view()
+		return "", "", errors.New(v.Words.NoCodeText)
 	}
 	return "", "", c.desk.Paste(ctx, code)
 }
@@ -233,8 +234,11 @@ func (c *Console) why(ctx context.Context, target string) (cause.Report, error) 
 	ctx, cancel := context.WithTimeout(ctx, whyTime)
 	defer cancel()
 	r, err := c.desk.Why(ctx, target)
-	if errors.Is(err, cause.ErrTarget) {
-		return r, errors.New(t.WhyNoTarget)
+	switch {
+	case errors.Is(err, cause.ErrTarget):
+		err = errors.New(t.WhyNoTarget)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		err = errors.New(t.WhyLate)
 	}
 	return r, err
 }

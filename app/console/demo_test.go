@@ -295,7 +295,7 @@ func connected() *ipc.State {
 		{ID: resource(1), Type: "internet", Name: "Internet", Sites: []string{"Frankfurt"}, Problem: &ipc.Problem{Code: ipc.InternetIsOff, Text: "The Internet resource is switched off."}},
 		{ID: resource(2), Type: "dns", Name: "Build servers", Address: "*.ci.acme.example", Description: "Linux and Windows runners", Sites: []string{"Frankfurt"}, State: ipc.Unknown},
 		online(ipc.Resource{ID: resource(3), Type: "dns", Name: "Git", Address: "git.acme.example", Description: "https://git.acme.example/", Sites: []string{"Frankfurt"}}),
-		{ID: resource(4), Type: "dns", Name: "File server Lisbon", Address: "files.lisbon.acme.example", Sites: []string{"Lisbon office"}, State: ipc.Offline, Problem: &ipc.Problem{Code: ipc.SiteOffline, Text: "No gateway of its site is online. Ask your administrator."}},
+		{ID: resource(4), Type: "dns", Name: "File server Lisbon", Address: "files.lisbon.acme.example", Sites: []string{"Lisbon office"}, State: ipc.Offline, Problem: ipc.SaySiteOffline.With()},
 		{ID: resource(5), Type: "dns", Name: "Payroll", Address: "payroll.acme.example", Sites: []string{"Munich office"}, Problem: &ipc.Problem{Code: ipc.AccessForbidden, Text: "Access is permitted on weekdays from 7 to 19 o'clock only."}},
 		online(ipc.Resource{ID: resource(6), Type: "dns", Name: "Wiki", Address: "wiki.acme.example", Description: "https://wiki.acme.example/start", Sites: []string{"Munich office"}}),
 		online(ipc.Resource{ID: resource(7), Type: "cidr", Name: "Munich office network", Address: "10.20.0.0/16", Description: "Printers and meeting rooms", Sites: []string{"Munich office"}}),
@@ -345,7 +345,7 @@ func invent(c *Console, s *ipc.State, at time.Time) {
 		{what: networkChanged},
 		{what: uplinkChanged, name: "Frankfurt", detail: "192.168.178.24"},
 		{what: gatewayUp, name: "Munich office", detail: ipc.Relayed},
-		{what: resourceBlocked, name: "File server Lisbon", detail: "No gateway of its site is online. Ask your administrator."},
+		{what: resourceBlocked, name: "File server Lisbon", why: ipc.SaySiteOffline.With()},
 	} {
 		e.at = at.Add(time.Duration(i-9) * 83 * time.Second)
 		c.past.events = append(c.past.events, e)

@@ -185,6 +185,7 @@ func (p *whyPage) fill(whole bool) {
 		p.Failed = err.Error()
 		return
 	}
+	r = r.In(p.W)
 	p.Report = &report{Dot: "red", Cause: r.Cause, Next: r.Next, Code: string(r.Code)}
 	if r.Reachable {
 		p.Report.Dot = "green"
@@ -204,7 +205,7 @@ func (p *whyPage) fill(whole bool) {
 // linkText is what a link of the chain is called.
 func (p *whyPage) linkText(name string) string {
 	text := map[string]string{
-		cause.ServiceLink: p.T.StepService, cause.SessionLink: p.T.StepSession, cause.NameLink: p.T.StepName,
+		cause.ServiceLink: p.T.StepService, cause.NetworkLink: p.T.StepNetwork, cause.SessionLink: p.T.StepSession, cause.NameLink: p.T.StepName,
 		cause.ResourceLink: p.T.StepResource, cause.RouteLink: p.T.StepRoute, cause.AccessLink: p.T.StepAccess,
 		cause.GatewayLink: p.T.StepGateway, cause.ResolveLink: p.T.StepResolve, cause.AnswerLink: p.T.StepAnswer,
 	}[name]

@@ -41,8 +41,8 @@ type event struct {
 	at     time.Time
 	what   happening
 	phase  ipc.Phase
-	code   ipc.Code
-	name   string // of a site, resource or person
+	why    *ipc.Problem // nil: there is none
+	name   string       // of a site, resource or person
 	detail string
 	n      int
 }
@@ -72,11 +72,7 @@ func happened(was, is *menu.View) (list []event) {
 	}
 	a, b := &before.Session, &here.Session
 	if a.Phase != b.Phase || code(a) != code(b) && b.Problem != nil {
-		e := event{what: phaseChanged, phase: b.Phase, code: code(b), name: b.Actor}
-		if b.Problem != nil {
-			e.detail = b.Problem.Text
-		}
-		add(e)
+		add(event{what: phaseChanged, phase: b.Phase, why: b.Problem, name: b.Actor})
 	}
 	if a.Phase == ipc.Connected && b.Phase == ipc.Connected && a.PortalUp != b.PortalUp {
 		add(event{what: map[bool]happening{true: portalBack, false: portalGone}[b.PortalUp]})
@@ -144,7 +140,7 @@ func blocked(was, is []ipc.Resource) (list []event) {
 		switch b := broken(r); {
 		case !there || b == o:
 		case b:
-			list = append(list, event{what: resourceBlocked, name: menu.Name(r), detail: r.Problem.Text})
+			list = append(list, event{what: resourceBlocked, name: menu.Name(r), why: r.Problem})
 		default:
 			list = append(list, event{what: resourceBack, name: menu.Name(r)})
 		}
@@ -186,7 +182,7 @@ func (e *event) text(w *words.Words, t *words.Console) string {
 	case gatewayGone:
 		return t.EventGatewayGone(name)
 	case resourceBlocked:
-		return t.EventBlocked(name) + ": " + menu.Plain(e.detail)
+		return t.EventBlocked(name) + ": " + menu.Plain(w.Problem(e.why))
 	case resourceBack:
 		return t.EventUnblocked(name)
 	case internetOn:
@@ -218,8 +214,8 @@ func (e *event) phaseText(w *words.Words, t *words.Console) string {
 	default:
 		text = menu.Plain(string(e.phase))
 	}
-	if e.detail != "" {
-		text += ": " + menu.Plain(e.detail)
+	if e.why != nil {
+		text += ": " + menu.Plain(w.Problem(e.why))
 	}
 	return text
 }
@@ -231,7 +227,7 @@ func (e *event) dot() string {
 	case serviceBack, portalBack, gatewayUp, resourceBack, pathDirect:
 		return "green"
 	case phaseChanged:
-		if e.code != "" {
+		if e.why != nil {
 			return "red"
 		}
 		if e.phase == ipc.Connected {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -310,6 +311,15 @@ var goldens = []struct {
 	}},
 	{"status-connecting", "status", phase(ipc.Connecting, nil)},
 	{"status-portal-unreachable", "status", phase(ipc.Connecting, &ipc.Problem{Code: ipc.PortalUnreachable, Text: "The portal portal.acme.example does not answer. It is tried again by itself."})},
+	{"status-portal-silent-german", "status", func(c *Console, d *desk) {
+		phase(ipc.Connecting, ipc.SayPortalSilent.With("portal", "wss://portal.acme.example"))(c, d)
+		german(c, d)
+	}},
+	{"status-held-german", "status", func(c *Console, d *desk) {
+		others := d.view.State.ForOthers()
+		d.view.State = &others
+		german(c, d)
+	}},
 	{"status-raising", "status", phase(ipc.Raising, nil)},
 	{"status-tunnel-failed", "status", phase(ipc.Raising, &ipc.Problem{Code: ipc.TunnelFailed, Text: "The tunnel interface cannot be made: permission denied."})},
 	{"status-portal-lost", "status", func(_ *Console, d *desk) { d.view.State.Session.PortalUp = false }},
@@ -378,6 +388,10 @@ var goldens = []struct {
 	{"why-reachable", "why?target=wiki.acme.example:443", func(_ *Console, d *desk) {
 		d.report = cause.Report{Code: "reachable", Cause: "It can be reached.", Reachable: true}
 	}},
+	{"why-german", "why?target=files.lisbon.acme.example:445", func(c *Console, d *desk) {
+		d.report = cause.Judge(offline(d.view.State))
+		german(c, d)
+	}},
 	{"why-pattern", "why?target=*.ci.acme.example", nil},
 	{"why-failed", "why?target=x", func(_ *Console, d *desk) { d.err = errors.New("the look was ended") }},
 	{"clear-logs", "clear-logs", nil},
@@ -435,6 +449,24 @@ func difference(want, got string) string {
 		}
 	}
 	return fmt.Sprintf("%d lines, not %d", len(g), len(w))
+}
+
+// offline is what is found of a host whose site has no gateway.
+func offline(s *ipc.State) cause.Facts {
+	addrs := []netip.Addr{netip.MustParseAddr("100.96.0.9")}
+	k := func() *ipc.Knowledge {
+		return &ipc.Knowledge{Name: "files.lisbon.acme.example", Proxies: addrs, Verdict: ipc.Permitted, Access: []ipc.Access{{
+			Name: "File server Lisbon", Type: "dns", Address: "files.lisbon.acme.example", Sites: []string{"Lisbon office"}, State: ipc.AccessIdle, Seen: noon,
+			Refusal: &ipc.Refusal{Reason: "offline", At: noon},
+		}}}
+	}
+	l := cause.Lookup{Outcome: cause.Found, Addrs: addrs}
+	return cause.Facts{
+		Target: cause.Target{Host: "files.lisbon.acme.example", Port: 445}, State: s, Before: k(), After: k(),
+		Names: cause.Names{System: l, Ours: l, Alive: true, Resolvers: s.DNS.Sentinels}, Targets: addrs,
+		Ways: []cause.Way{{Addr: addrs[0], Interface: s.Tunnel.Interface}}, Default: "eth0", Began: noon, Ended: noon.Add(2300 * time.Millisecond),
+		Attempts: []cause.Attempt{{To: netip.AddrPortFrom(addrs[0], 445), Outcome: cause.Silent, Took: 2300 * time.Millisecond}},
+	}
 }
 
 func german(_ *Console, d *desk) { d.view.Words = &words.German }

@@ -265,7 +265,7 @@ func (p *sessionPart) act(i menu.Item) {
 func (p *sessionPart) session(s *ipc.State) {
 	n := &s.Session
 	if n.Problem != nil {
-		p.Advice = menu.Plain(n.Problem.Text)
+		p.Advice = menu.Plain(p.W.Problem(n.Problem))
 	}
 	if n.Phase == ipc.SignedOut || n.Phase == "" {
 		p.Facts.add(p.T.Portal, hostText(n.Portal))

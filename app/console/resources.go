@@ -109,7 +109,7 @@ func (p *resourcesPage) row(s *ipc.State, r *ipc.Resource, favorite bool) row {
 	}
 	if isBlocked(r) {
 		if r.Problem != nil {
-			w.Reason = menu.Plain(r.Problem.Text)
+			w.Reason = menu.Plain(p.W.Problem(r.Problem))
 		}
 		if !w.Internet {
 			w.Why = p.Base + "/why" + query{why: w.Address}.String()

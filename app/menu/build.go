@@ -162,7 +162,7 @@ func (b *builder) problem(p *ipc.Problem) string {
 	case ipc.TunnelFailed:
 		return b.w.TunnelFailed
 	}
-	return p.Text
+	return b.w.Problem(p)
 }
 
 func (b *builder) connected(s *ipc.Session) Shape {

@@ -62,6 +62,7 @@ var golden = []struct {
 	{"connected-sign-in-again", with(present(connected()), func(v *View) { v.Browser = true })},
 	{"connected-many", with(present(connected()), func(v *View) { v.State.Resources = append(v.State.Resources, many(70)...) })},
 	{"connected-german", with(present(connected()), func(v *View) { v.Words = &words.German })},
+	{"trouble-german", with(present(phase(ipc.Connecting, ipc.SayStopping.With())), func(v *View) { v.Words = &words.German })},
 	{"update", with(present(signedOut(nil)), func(v *View) {
 		v.Update = Update{"0.2.0", "https://example.com/stile"}
 		v.Support = "https://help.example.com/"

@@ -172,7 +172,7 @@ func (b *builder) trouble(p *ipc.Problem) (Dot, string) {
 	case ipc.InternetIsOff:
 		return Grey, b.w.InternetOff
 	}
-	return Red, line(p.Text)
+	return Red, line(b.w.Problem(p))
 }
 
 // connection tells which way packets to a resource's site go.

@@ -32,6 +32,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"stile/app/words"
 	"stile/tunnel/ipc"
 )
 
@@ -51,20 +52,20 @@ var (
 )
 
 // Explain is what the browser shows when Finish returned err.
-func Explain(err error) string {
+func Explain(w *words.Words, err error) string {
 	switch err {
 	case nil:
-		return "The program takes over from here. You can close this page."
+		return w.TakenText
 	case ErrRepeated:
-		return "The program has taken over already. You can close this page."
+		return w.TakenBeforeText
 	case ErrForged:
-		return "This does not belong to the sign-in that the program waits for. If you started more than one, use the page that was opened last."
+		return w.ForgedText
 	case ErrLate:
-		return "The program does not wait for this sign-in any more. Start again from the program."
+		return w.LateText
 	case ErrNoCode:
-		return "This is not the code that the page shows. Copy all of it, and paste it here."
+		return w.NoCodeText
 	}
-	return "This is not the answer of a portal. Start again from the program."
+	return w.IncompleteText
 }
 
 // callbackHost is the host of the address that portals send applications to
@@ -255,7 +256,7 @@ func Place(s *ipc.Session, base, account string) (Options, error) {
 	}
 	if base == "" {
 		if s.Portal == "" {
-			return Options{}, ipc.Problemf(ipc.PortalUnknown, "The service was not told which portal is its. Name it with: stile settings set api_url wss://HOST")
+			return Options{}, ipc.SayPortalUnknown.With()
 		}
 		var err error
 		if base, err = Base(s.Portal); err != nil {

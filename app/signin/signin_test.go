@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"stile/app/words"
 	"stile/tunnel/ipc"
 )
 
@@ -221,10 +222,12 @@ func TestRepeatedLateAndForgedAnswersExplainThemselves(t *testing.T) {
 
 func TestExplanations(t *testing.T) {
 	told := map[string]bool{}
-	for _, err := range []error{nil, ErrRepeated, ErrForged, ErrLate, ErrIncomplete, ErrNoCode} {
-		told[Explain(err)] = true
+	for _, w := range []*words.Words{&words.English, &words.German} {
+		for _, err := range []error{nil, ErrRepeated, ErrForged, ErrLate, ErrIncomplete, ErrNoCode} {
+			told[Explain(w, err)] = true
+		}
 	}
-	if len(told) != 6 || told[""] {
+	if len(told) != 12 || told[""] {
 		t.Error(told)
 	}
 }

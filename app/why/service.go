@@ -28,28 +28,29 @@ func (p *probe) contact(ctx context.Context) {
 	p.service = c
 }
 
-// standing sorts why there is no contact, and says what to do.
-func standing(err error) (cause.Contact, string) {
+// standing sorts why there is no contact, and has the service's word for it if
+// it gave one.
+func standing(err error) (cause.Contact, *ipc.Problem) {
 	problem, is := errors.AsType[*ipc.Problem](err)
 	switch {
 	case is && problem.Code == ipc.NotAllowed:
-		return cause.NotAllowed, problem.Text
+		return cause.NotAllowed, problem
 	case is && (problem.Code == ipc.WrongVersion || problem.Code == ipc.UnknownCommand):
-		return cause.OtherVersion, problem.Text
+		return cause.OtherVersion, problem
 	case is:
-		return cause.Broken, problem.Text
+		return cause.Broken, problem
 	case errors.Is(err, ipcsock.ErrNobody):
-		return cause.NotRunning, "Start it with: sudo systemctl start stiled"
+		return cause.NotRunning, nil
 	case errors.Is(err, ipcsock.ErrDenied):
-		return cause.NotAllowed, "Use sudo, or ask an administrator."
+		return cause.NotAllowed, nil
 	case errors.Is(err, link.ErrSilent):
-		return cause.Unresponsive, "Restart it with: sudo systemctl restart stiled"
+		return cause.Unresponsive, nil
 	case errors.Is(err, link.ErrStranger):
-		return cause.Stranger, "Tell your administrator. Do not trust what it says."
+		return cause.Stranger, nil
 	case errors.Is(err, ipc.ErrFrame), errors.Is(err, ipc.ErrMessage):
-		return cause.OtherVersion, "Update Stile and restart the service: sudo systemctl restart stiled"
+		return cause.OtherVersion, nil
 	}
-	return cause.Broken, "Ask again in a moment; its log is shown by: journalctl -u stiled"
+	return cause.Broken, nil
 }
 
 // hangs is how long the service may take for an answer about what it knows, and

@@ -130,6 +130,7 @@ type Console struct {
 	StepFailed      string
 	StepOpen        string
 	StepService     string
+	StepNetwork     string
 	StepSession     string
 	StepName        string
 	StepResource    string
@@ -138,6 +139,7 @@ type Console struct {
 	StepGateway     string
 	StepResolve     string
 	StepAnswer      string
+	WhyLate         string
 	WhyNoTarget     string
 	BackToResources string
 

@@ -125,6 +125,7 @@ var englishConsole = Console{
 	StepFailed:      "this is where it ends",
 	StepOpen:        "not looked at",
 	StepService:     "Service",
+	StepNetwork:     "Network",
 	StepSession:     "Session",
 	StepName:        "Name",
 	StepResource:    "Resource",
@@ -133,6 +134,7 @@ var englishConsole = Console{
 	StepGateway:     "Gateway",
 	StepResolve:     "Name at the gateway",
 	StepAnswer:      "Answer",
+	WhyLate:         "The look took too long, or was ended. Ask again.",
 	WhyNoTarget:     "Write a host such as wiki.example.com, or a host and a port such as wiki.example.com:443.",
 	BackToResources: "Back to the resources",
 

@@ -127,6 +127,7 @@ var germanConsole = Console{
 	StepFailed:      "hier endet der Weg",
 	StepOpen:        "nicht geprüft",
 	StepService:     "Dienst",
+	StepNetwork:     "Netz",
 	StepSession:     "Sitzung",
 	StepName:        "Name",
 	StepResource:    "Ressource",
@@ -135,6 +136,7 @@ var germanConsole = Console{
 	StepGateway:     "Gateway",
 	StepResolve:     "Name am Gateway",
 	StepAnswer:      "Antwort",
+	WhyLate:         "Die Suche hat zu lange gedauert oder wurde beendet. Fragen Sie noch einmal.",
 	WhyNoTarget:     "Schreiben Sie einen Rechner wie wiki.example.com oder einen Rechner und einen Port wie wiki.example.com:443.",
 	BackToResources: "Zurück zu den Ressourcen",
 

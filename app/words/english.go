@@ -34,6 +34,8 @@ var English = Words{
 	Connect:        "Connect",
 	HeldBy:         func(user string) string { return user + " is signed in on this computer" },
 	MoreDetails:    "Details…",
+	FromFile:       "file",
+	FromEnviron:    "environment",
 
 	Resources:         "Resources",
 	FavoriteResources: "Favorite Resources",
@@ -98,4 +100,50 @@ var English = Words{
 	AddressCopied:     "The address to sign in at was copied: paste it into a browser on this computer.",
 	OpenFailedTitle:   "Your browser could not be opened",
 	PageText:          "Click to see the status of Stile.",
+
+	NotRunning: func(command string) string {
+		return "The tunnel service is not running. An administrator can start it: " + command
+	},
+	MayNotSpeak: "You may not speak to the tunnel service. Ask an administrator of this computer.",
+	NoResponse: func(command string) string {
+		return "The tunnel service does not respond. An administrator can restart it: " + command
+	},
+	Stranger:   "What answers in place of the tunnel service is run by another user. It is not trusted with anything: ask an administrator of this computer.",
+	BrokeOff:   "The tunnel service broke off. It is tried again by itself.",
+	NotReached: func(reason string) string { return "The tunnel service cannot be reached: " + reason },
+
+	ServiceAway: "The tunnel service cannot be asked at the moment. Try again when it is back.",
+	NoPortal:    "No portal is configured. Set its address in the settings, or ask an administrator.",
+	NoSignIn:    "No sign-in is under way. Start one, and paste the code that its last page shows.",
+	SignInImpossible: func(reason string) string {
+		return "The sign-in cannot begin (" + reason + "). Check the addresses in the settings."
+	},
+	NoBrowserSignIn: "No browser was found. Sign in on the command line: stile sign-in",
+	NoBrowserPage:   "No browser was found to show the page in. Install one, or use the command line: stile --help",
+	NoBrowserOpen: func(address string) string {
+		return "No browser was found. Install one, or open this address yourself: " + address
+	},
+	DesktopFailed: func(reason string) string {
+		return "Your desktop could not do that (" + reason + "). Choose a standard browser in its settings."
+	},
+	NotCopied: "Nothing here can copy to the clipboard: install wl-clipboard (Wayland), or xclip or xsel (X11).",
+	NotDone:   func(reason string) string { return "The app could not do that: " + reason },
+
+	DoneTitle:         "Done",
+	TakenText:         "The program takes over from here. You can close this page.",
+	TakenBeforeText:   "The program has taken over already. You can close this page.",
+	NotSignedInTitle:  "Not signed in",
+	SignInOverTitle:   "The sign-in is over",
+	ForgedText:        "This does not belong to the sign-in that the program waits for. If you started more than one, use the page that was opened last.",
+	LateText:          "The program does not wait for this sign-in any more. Start again from the program.",
+	NoCodeText:        "This is not the code that the page shows. Copy all of it, and paste it here.",
+	IncompleteText:    "This is not the answer of a portal. Start again from the program.",
+	NotHereTitle:      "Not here",
+	NotHereText:       "This address belongs to a program on your computer.",
+	NoPageTitle:       "Not found",
+	NoPageText:        "There is no such page here.",
+	NotLikeThisTitle:  "Not like this",
+	NotLikeThisText:   "Start again from the program.",
+	OtherBrowserTitle: "Not for this browser",
+	OtherBrowserText:  "This address is for the browser of the user who began to sign in. Go back to the program: it shows an address for other browsers.",
 }

@@ -34,6 +34,8 @@ var German = Words{
 	Connect:        "Verbinden",
 	HeldBy:         func(user string) string { return user + " ist an diesem Computer angemeldet" },
 	MoreDetails:    "Einzelheiten …",
+	FromFile:       "in einer Datei",
+	FromEnviron:    "in einer Umgebungsvariablen",
 
 	Resources:         "Ressourcen",
 	FavoriteResources: "Bevorzugte Ressourcen",
@@ -98,4 +100,50 @@ var German = Words{
 	AddressCopied:     "Die Adresse der Anmeldung wurde kopiert: fügen Sie sie in einen Browser auf diesem Computer ein.",
 	OpenFailedTitle:   "Ihr Browser ließ sich nicht öffnen",
 	PageText:          "Klicken Sie, um zu sehen, wie es um Stile steht.",
+
+	NotRunning: func(command string) string {
+		return "Der Stile-Dienst läuft nicht. Ein Administrator kann ihn starten: " + command
+	},
+	MayNotSpeak: "Sie dürfen mit dem Stile-Dienst nicht sprechen. Wenden Sie sich an einen Administrator dieses Computers.",
+	NoResponse: func(command string) string {
+		return "Der Stile-Dienst antwortet nicht. Ein Administrator kann ihn neu starten: " + command
+	},
+	Stranger:   "Was an der Stelle des Stile-Dienstes antwortet, gehört einem anderen Benutzer. Ihm wird nichts anvertraut: Wenden Sie sich an einen Administrator dieses Computers.",
+	BrokeOff:   "Der Stile-Dienst hat die Verbindung abgebrochen. Stile versucht es von selbst erneut.",
+	NotReached: func(reason string) string { return "Der Stile-Dienst ist nicht erreichbar: " + reason },
+
+	ServiceAway: "Der Stile-Dienst ist zurzeit nicht erreichbar. Versuchen Sie es noch einmal, wenn er wieder da ist.",
+	NoPortal:    "Es ist kein Portal eingerichtet. Tragen Sie seine Adresse in den Einstellungen ein, oder wenden Sie sich an einen Administrator.",
+	NoSignIn:    "Zurzeit läuft keine Anmeldung. Beginnen Sie eine, und fügen Sie den Code ein, den ihre letzte Seite zeigt.",
+	SignInImpossible: func(reason string) string {
+		return "Die Anmeldung kann nicht beginnen (" + reason + "). Prüfen Sie die Adressen in den Einstellungen."
+	},
+	NoBrowserSignIn: "Es wurde kein Browser gefunden. Melden Sie sich auf der Befehlszeile an: stile sign-in",
+	NoBrowserPage:   "Es wurde kein Browser gefunden, der die Seite zeigen könnte. Installieren Sie einen, oder benutzen Sie die Befehlszeile: stile --help",
+	NoBrowserOpen: func(address string) string {
+		return "Es wurde kein Browser gefunden. Installieren Sie einen, oder öffnen Sie diese Adresse selbst: " + address
+	},
+	DesktopFailed: func(reason string) string {
+		return "Ihre Arbeitsfläche konnte das nicht tun (" + reason + "). Wählen Sie in ihren Einstellungen einen Standardbrowser."
+	},
+	NotCopied: "Hier gibt es kein Programm, das in die Zwischenablage kopieren kann: Installieren Sie wl-clipboard (Wayland) oder xclip oder xsel (X11).",
+	NotDone:   func(reason string) string { return "Die App konnte das nicht tun: " + reason },
+
+	DoneTitle:         "Fertig",
+	TakenText:         "Das Programm macht von hier aus weiter. Sie können diese Seite schließen.",
+	TakenBeforeText:   "Das Programm macht schon weiter. Sie können diese Seite schließen.",
+	NotSignedInTitle:  "Nicht angemeldet",
+	SignInOverTitle:   "Die Anmeldung ist vorbei",
+	ForgedText:        "Das gehört nicht zu der Anmeldung, auf die das Programm wartet. Wenn Sie mehrere begonnen haben, benutzen Sie die Seite, die zuletzt geöffnet wurde.",
+	LateText:          "Das Programm wartet nicht mehr auf diese Anmeldung. Beginnen Sie noch einmal vom Programm aus.",
+	NoCodeText:        "Das ist nicht der Code, den die Seite zeigt. Kopieren Sie ihn ganz, und fügen Sie ihn hier ein.",
+	IncompleteText:    "Das ist nicht die Antwort eines Portals. Beginnen Sie noch einmal vom Programm aus.",
+	NotHereTitle:      "Nicht hier",
+	NotHereText:       "Diese Adresse gehört einem Programm auf Ihrem Computer.",
+	NoPageTitle:       "Nicht gefunden",
+	NoPageText:        "Hier gibt es keine solche Seite.",
+	NotLikeThisTitle:  "Nicht auf diese Weise",
+	NotLikeThisText:   "Beginnen Sie noch einmal vom Programm aus.",
+	OtherBrowserTitle: "Nicht für diesen Browser",
+	OtherBrowserText:  "Diese Adresse ist für den Browser des Benutzers, der die Anmeldung begonnen hat. Gehen Sie zurück zum Programm: Es zeigt eine Adresse für andere Browser.",
 }

@@ -5,6 +5,17 @@
 // Titles of menu items are sentence fragments without full stop; texts of
 // notifications are sentences. Names that come from elsewhere are inserted as
 // they are: whoever shows them escapes what its medium takes for markup.
+//
+// What is not the app's own to say comes without a language: the service's
+// sentences as an ipc.Notice with what fills its places ([Words.Problem]), why
+// something cannot be reached as a finding of package cause, whose sentences
+// [Words.Causes] has. A test wants each in every language, with the same places.
+// What the system or a peer gives as a reason, such as "connection refused", is
+// shown as it is, and so are the lines of logs.
+//
+// The command line is in English for everybody: its words are what scripts,
+// manuals and whoever helps over the telephone rely on. So are the pages that end
+// a sign-in from there.
 package words
 
 import "strings"
@@ -44,6 +55,8 @@ type Words struct {
 	Connect        string                   // with the sign-in that is there
 	HeldBy         func(user string) string // another user of this computer is signed in
 	MoreDetails    string
+	FromFile       string // where an administrator's token comes from
+	FromEnviron    string
 
 	// Resources.
 	Resources         string
@@ -108,6 +121,45 @@ type Words struct {
 	OpenFailedTitle   string
 	AddressCopied     string // where to sign in
 	PageText          string // how to get to the status page
+
+	// Why the service cannot be asked, and what helps.
+	NotRunning  func(command string) string
+	MayNotSpeak string
+	NoResponse  func(command string) string
+	Stranger    string // somebody else answers in its place
+	BrokeOff    string
+	NotReached  func(reason string) string
+
+	// Why a click was of no use, and what to do.
+	ServiceAway      string
+	NoPortal         string
+	NoSignIn         string // none is under way
+	SignInImpossible func(reason string) string
+	NoBrowserSignIn  string
+	NoBrowserPage    string
+	NoBrowserOpen    func(address string) string
+	DesktopFailed    func(reason string) string
+	NotCopied        string
+	NotDone          func(reason string) string
+
+	// What the browser shows when it comes back from a sign-in.
+	DoneTitle         string
+	TakenText         string
+	TakenBeforeText   string
+	NotSignedInTitle  string
+	SignInOverTitle   string
+	ForgedText        string // of another sign-in
+	LateText          string // given up
+	NoCodeText        string // what was pasted
+	IncompleteText    string
+	NotHereTitle      string
+	NotHereText       string
+	NoPageTitle       string
+	NoPageText        string
+	NotLikeThisTitle  string
+	NotLikeThisText   string
+	OtherBrowserTitle string
+	OtherBrowserText  string
 }
 
 // languages are all tables, the first for whoever speaks none of them.

@@ -2,30 +2,45 @@ package words
 
 import (
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 )
 
 func TestEveryLanguageSaysEverything(t *testing.T) {
 	for _, w := range languages {
-		v := reflect.ValueOf(*w)
-		for i := range v.NumField() {
-			field, name := v.Field(i), v.Type().Field(i).Name
-			if field.IsZero() {
-				t.Errorf("%s says nothing for %s", w.Tag, name)
-				continue
+		whole(t, w.Tag, reflect.ValueOf(*w))
+		whole(t, w.Console().Tag, reflect.ValueOf(*w.Console()))
+		if w.Console().Tag != w.Tag || w.Causes().Tag != w.Tag {
+			t.Errorf("%s lacks a table", w.Tag)
+		}
+	}
+}
+
+// whole wants a table to say something for each field, and to show what its
+// functions are given.
+func whole(t *testing.T, tag string, v reflect.Value) {
+	t.Helper()
+	for i := range v.NumField() {
+		field, name := v.Field(i), v.Type().Field(i).Name
+		if field.IsZero() {
+			t.Errorf("%s says nothing for %s", tag, name)
+			continue
+		}
+		if field.Kind() != reflect.Func {
+			continue
+		}
+		const text, number = "«inserted»", 4711
+		args := make([]reflect.Value, field.Type().NumIn())
+		for i := range args {
+			args[i] = reflect.ValueOf(text)
+			if field.Type().In(i).Kind() == reflect.Int {
+				args[i] = reflect.ValueOf(number)
 			}
-			if field.Kind() != reflect.Func {
-				continue
-			}
-			args := make([]reflect.Value, field.Type().NumIn())
-			for i := range args {
-				args[i] = reflect.ValueOf("«inserted»")
-			}
-			said := field.Call(args)[0].String()
-			if strings.Count(said, "«inserted»") != len(args) {
-				t.Errorf("%s, %s: %q does not show what it was given", w.Tag, name, said)
-			}
+		}
+		said := field.Call(args)[0].String()
+		if strings.Count(said, text)+strings.Count(said, strconv.Itoa(number)) != len(args) {
+			t.Errorf("%s, %s: %q does not show what it was given", tag, name, said)
 		}
 	}
 }

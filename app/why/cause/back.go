@@ -1,12 +1,14 @@
 package cause
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"stile/app/words"
 	"stile/tunnel/ipc"
 )
 
@@ -18,12 +20,11 @@ func resource(f *Facts) finding {
 	case !known:
 		return finding{}
 	case !covered && f.Unassigned():
-		return broken(AddressUnassigned, fmt.Sprintf("%v is an address that stands for a name in the tunnel, but for none at present.", f.Target.Addr),
-			"Use the name, and restart programs that remember the address.")
+		return because(AddressUnassigned, with{"address": f.Target.Addr})
 	case !covered:
-		return finding{detail: "none has it: it is reached past the tunnel"}
+		return finding{detail: detail("outside", nil)}
 	case a == nil:
-		return finding{result: Open, detail: "one has it"}
+		return finding{result: Open, detail: detail("inside", nil)}
 	}
 	var filters []string
 	everything := false
@@ -32,20 +33,18 @@ func resource(f *Facts) finding {
 	}
 	slices.Sort(filters)
 	filters = slices.Compact(filters)
-	const ask = "If you need it, ask your administrator to let it pass."
+	places := with{"resource": a.Name, "address": "", "port": f.Target.Port, "filters": strings.Join(filters, ", ")}
 	denied := f.After.Verdict == ipc.Denied
 	if denied && passes(filters, "udp", f.Target.Port) || f.Target.Port == 0 && !everything && !passes(filters, "tcp", 0) {
-		return broken(TCPNotAllowed, fmt.Sprintf("The resource “%s” lets no TCP pass here, only %s, which cannot be tried from here.", a.Name, strings.Join(filters, ", ")),
-			"Try it with the program that uses it. "+ask)
+		return because(TCPNotAllowed, places)
 	}
 	if denied {
-		return broken(FilterDeniesPort, fmt.Sprintf("The resource “%s” does not let port %d pass; it lets pass %s.", a.Name, f.Target.Port, strings.Join(filters, ", ")), ask)
+		return because(FilterDeniesPort, places)
 	}
-	detail := "“" + a.Name + "”"
 	if a.Address != "" {
-		detail += " (" + a.Address + ")"
+		places["address"] = " (" + a.Address + ")"
 	}
-	return finding{detail: detail + " has it and lets it pass"}
+	return finding{detail: detail("resource", places)}
 }
 
 // Addresses that stand for names; those of resolvers lie between them.
@@ -125,8 +124,7 @@ func route(f *Facts) finding {
 	}
 	found := misled(f, f.Targets)
 	if found.code == "" && f.unseen() {
-		return broken(LocalFirewall, "Packets for it leave programs and do not arrive in the tunnel.",
-			fmt.Sprintf("A firewall on this machine stops them. Let packets pass on the interface %s.", f.State.Tunnel.Interface))
+		return because(LocalFirewall, with{"interface": f.State.Tunnel.Interface})
 	}
 	return found
 }
@@ -176,7 +174,7 @@ func access(f *Facts) finding {
 	if a == nil || f.opened() {
 		return granted(a)
 	}
-	const wait = "Ask again in a moment."
+	places := with{"resource": a.Name}
 	if f.After.NoRelay && a.State != ipc.AccessAuthorized && len(f.Attempts) > 0 { // nor has the gateway one, so that it does not answer
 		return noRelay(a)
 	}
@@ -191,79 +189,56 @@ func access(f *Facts) finding {
 	case len(f.Attempts) == 0:
 		return finding{}
 	case f.State != nil && !f.State.Session.PortalUp:
-		next := "What was granted before goes on; new access works again when the portal is back. It is tried again by itself."
-		if p := f.State.Session.Problem; p != nil {
-			next = p.Text
-		}
-		return broken(PortalAway, fmt.Sprintf("Access to “%s” has to be asked for, and the portal is away.", a.Name), next)
+		return orSaid(PortalAway, f.State.Session.Problem, places)
 	case a.State == ipc.AccessAsked, a.State == ipc.AccessWaiting:
-		return broken(AccessPending, fmt.Sprintf("The portal was asked for access to “%s” and has not answered yet.", a.Name), wait)
+		return because(AccessPending, places)
 	case a.State == ipc.AccessIdle && !a.Failed.IsZero() && f.Ended.Sub(a.Failed) < recently:
 		return noPath(f, a)
 	case a.State == ipc.AccessIdle:
-		return broken(Unclear, fmt.Sprintf("Nothing asked for access to “%s” yet.", a.Name), wait)
+		return becauseOf(Unclear, "unasked", places)
 	}
 	return finding{}
 }
 
 func noRelay(a *ipc.Access) finding {
-	return broken(NoRelay, fmt.Sprintf("There is no relay to begin a connection to “%s” by: none is online, or none answers.", a.Name),
-		"If it works from another network, the one that you are in blocks UDP; else tell your administrator that no relay is online.")
+	return because(NoRelay, with{"resource": a.Name})
 }
 
 func granted(a *ipc.Access) finding {
 	if a == nil || a.State != ipc.AccessAuthorized {
 		return finding{}
 	}
-	return finding{detail: "the portal granted it" + at(a)}
-}
-
-// at names the site of an Access.
-func at(a *ipc.Access) string {
-	if len(a.Sites) == 0 {
-		return ""
-	}
-	return " at “" + strings.Join(a.Sites, "”, “") + "”"
-}
-
-// conditions are the properties of conditions in words for people.
-var conditions = map[string]string{
-	"remote_ip_location_region": "the country that you are in",
-	"remote_ip":                 "the network that you are in",
-	"auth_provider_id":          "the way you signed in",
-	"current_utc_datetime":      "the time of day",
-	"client_verified":           "that this device is verified",
+	return finding{detail: detail("granted", with{"site": at(a)})}
 }
 
 // refused tells why the portal refused access.
 func refused(a *ipc.Access) finding {
-	site := ""
-	if len(a.Sites) > 0 {
-		site = " “" + strings.Join(a.Sites, "”, “") + "”"
-	}
+	places := with{"site": named(a), "resource": a.Name, "reason": a.Refusal.Reason, "conditions": conditions(a.Refusal.Violated)}
 	switch a.Refusal.Reason {
 	case "offline":
-		return broken(SiteOffline, fmt.Sprintf("No gateway of the site%s is online.", site), "Tell your administrator. It is tried again with the next use.")
+		return because(SiteOffline, places)
 	case "version_mismatch":
-		return broken(GatewayVersion, fmt.Sprintf("The gateways of the site%s are of versions that do not work with this client.", site), "Update Stile, or tell your administrator to update the gateways.")
+		return because(GatewayVersion, places)
 	case "not_found":
-		return broken(ResourceGone, fmt.Sprintf("The portal does not know “%s” any more, or not for you.", a.Name), "Sign out and in again; if it stays so, ask your administrator.")
+		return because(ResourceGone, places)
 	case "forbidden":
 		if len(a.Refusal.Violated) == 0 {
-			return broken(AccessForbidden, fmt.Sprintf("The portal refuses access to “%s”: no policy permits it.", a.Name), "Ask your administrator for access.")
+			return because(AccessForbidden, places)
 		}
-		var words []string
-		for _, v := range a.Refusal.Violated {
-			word, known := conditions[v]
-			if !known {
-				word = v
-			}
-			words = append(words, word)
-		}
-		return broken(ConditionViolated, fmt.Sprintf("The policy for “%s” permits it under conditions that are not met now: %s.", a.Name, strings.Join(words, ", ")),
-			"Try again when they are, or ask your administrator.")
+		return because(ConditionViolated, places)
 	}
-	return broken(AccessRefused, fmt.Sprintf("The portal refuses access to “%s”: %s.", a.Name, a.Refusal.Reason), "Ask your administrator.")
+	return because(AccessRefused, places)
+}
+
+// conditions names the properties of those that are not met.
+func conditions(violated []string) text {
+	return func(w *words.Words) string {
+		var said []string
+		for _, v := range violated {
+			said = append(said, cmp.Or(w.Causes().Conditions[v], v))
+		}
+		return strings.Join(said, ", ")
+	}
 }
 
 // Times of connections to gateways.
@@ -282,14 +257,9 @@ func gateway(f *Facts) finding {
 	if a == nil || a.State != ipc.AccessAuthorized {
 		return finding{}
 	}
-	way := "connected"
-	if a.Path != "" {
-		way = a.Path
-	}
-	ok := finding{detail: way}
-	if !a.Heard.IsZero() {
-		ok.detail += ", heard " + brief(max(0, f.Ended.Sub(a.Heard))) + " ago"
-	}
+	age := max(0, f.Ended.Sub(a.Heard))
+	places := with{"site": at(a), "age": age, "way": way(a), "heard": heard(a, age)}
+	ok := finding{detail: detail("gateway", places)}
 	switch {
 	case len(f.Attempts) == 0, !f.silent():
 		return ok
@@ -298,20 +268,36 @@ func gateway(f *Facts) finding {
 	case a.Heard.IsZero(), f.Ended.Sub(a.Heard) <= heardLately:
 		return ok
 	case f.Ended.Sub(a.Heard) < heardOf:
-		return broken(Unclear, fmt.Sprintf("The gateway%s was heard %s ago: it is too early to tell whether it is silent, or the host behind it.", at(a), brief(f.Ended.Sub(a.Heard))), "Ask again in a moment.")
+		return becauseOf(Unclear, "heard", places)
 	}
-	return broken(GatewayLost, fmt.Sprintf("The gateway%s was connected and is not heard any more, for %s.", at(a), brief(f.Ended.Sub(a.Heard))),
-		"Check the network of this machine. Another path or gateway is looked for by itself; if it stays so, tell your administrator.")
+	return because(GatewayLost, places)
+}
+
+// way is how the gateway of an Access is connected.
+func way(a *ipc.Access) text {
+	return func(w *words.Words) string {
+		how := cmp.Or(a.Path, "connected")
+		return cmp.Or(w.Causes().Ways[how], how)
+	}
+}
+
+// heard tells for how long a gateway was not, if it ever was.
+func heard(a *ipc.Access, age time.Duration) text {
+	return func(w *words.Words) string {
+		if a.Heard.IsZero() {
+			return ""
+		}
+		return w.Causes().Heard(brief(w, age))
+	}
 }
 
 // noPath tells that a connection does not come about.
 func noPath(f *Facts, a *ipc.Access) finding {
 	failed := !a.Failed.IsZero() && f.Ended.Sub(a.Failed) < recently
 	if !failed && (a.Began.IsZero() || f.Ended.Sub(a.Began) < connectTime) {
-		return broken(GatewayConnecting, fmt.Sprintf("The connection to the gateway%s has just been begun.", at(a)), "Ask again in a moment.")
+		return because(GatewayConnecting, with{"site": at(a)})
 	}
-	return broken(GatewayUnreachable, fmt.Sprintf("No path to the gateway%s is found: neither a direct one nor through a relay.", at(a)),
-		"The network that you are in, or the gateway's, probably blocks UDP: try another network, or ask its administrator to let UDP pass. If it does not, the gateway is in trouble: tell your administrator.")
+	return because(GatewayUnreachable, with{"site": at(a)})
 }
 
 // dnsTime is how long a gateway may take for a name before it is its DNS
@@ -328,67 +314,63 @@ func resolve(f *Facts) finding {
 	if f.Target.Addr.IsValid() && f.After.Name != "" {
 		host = f.After.Name
 	}
+	places := with{"site": at(a), "host": host}
 	switch {
 	case a.Binding == ipc.BindingFailed:
-		return broken(GatewayCannotResolve, fmt.Sprintf("The gateway%s cannot resolve %s.", at(a), host),
-			"Check how the name is written. If it is right, tell your administrator: the DNS server of the site does not know it, or does not answer.")
+		return because(GatewayCannotResolve, places)
 	case f.lacking():
 		return withoutAddress(f)
 	case a.Binding == ipc.BindingPending && f.silent():
 		if a.BindingSince.IsZero() || f.Ended.Sub(a.BindingSince) < dnsTime {
-			return broken(Unclear, fmt.Sprintf("The gateway%s was asked for %s and has not answered yet.", at(a), host), "Ask again in a moment.")
+			return becauseOf(Unclear, "resolving", places)
 		}
-		return broken(GatewayDNSSilent, fmt.Sprintf("The gateway%s still waits for the DNS server of its site, which does not answer for %s.", at(a), host),
-			"Tell your administrator that the DNS server of the site does not answer.")
+		return because(GatewayDNSSilent, places)
 	}
-	return finding{detail: "the gateway knows addresses of " + host}
+	return finding{detail: detail("resolved", places)}
 }
 
 func withoutAddress(f *Facts) finding {
 	host, family := f.Target.Host, ""
 	if f.Target.Addr.IsValid() {
-		if family = " of the family IPv4"; f.Target.Addr.Is6() {
-			family = " of the family IPv6"
+		if family = "IPv4"; f.Target.Addr.Is6() {
+			family = "IPv6"
 		}
 		if f.After.Name != "" {
 			host = f.After.Name
 		}
 	}
-	site := ""
-	if a := f.access(); a != nil {
-		site = at(a)
-	}
-	return broken(GatewayNoAddress, fmt.Sprintf("The gateway%s knows no address%s of %s.", site, family, host),
-		"Check how the name is written. If it is right, tell your administrator: the DNS server of the site has no such name, or no address for it.")
+	return because(GatewayNoAddress, with{"site": at(f.access()), "host": host, "family": text(func(w *words.Words) string {
+		if family == "" {
+			return ""
+		}
+		return w.Causes().Family(family)
+	})})
 }
 
 // answer tells how the host itself answered.
 func answer(f *Facts) finding {
 	covered, known := f.covered()
-	target := f.Target.String()
-	found := finding{detail: attempts(f)}
+	var found finding
+	places := with{"target": f.Target.String(), "port": f.openPort(), "site": at(f.access()), "address": f.Target.Addr}
 	switch {
+	case f.opened() && (covered || f.proxied()) && f.Target.Port == 0:
+		found = becauseOf(Reachable, "port", places)
 	case f.opened() && (covered || f.proxied()):
-		found.code, found.cause = Reachable, target+" answers, through the tunnel."
-		if f.Target.Port == 0 {
-			found.cause = fmt.Sprintf("%s answers at port %d, through the tunnel.", target, f.openPort())
-		}
-		found.next = "If a program fails all the same, restart it. Browsers may have to be told not to use a DNS server of their own."
-		return found
+		found = because(Reachable, places)
+	case f.opened() && !known:
+		found = becauseOf(ReachableOutside, "unknown", places)
 	case f.opened():
-		found.code, found.cause = ReachableOutside, target+" answers. It is not one of your resources, so that it is reached past the tunnel."
-		if !known {
-			found.cause = target + " answers. Whether it is reached through the tunnel is not known."
-		}
-		return found
+		found = because(ReachableOutside, places)
 	case len(f.Attempts) == 0 || !known:
-		found.code, found.cause, found.next = Unclear, "What was found does not tell why "+target+" cannot be reached.", "Ask again; if it stays so, export the logs for your administrator."
-		return found
+		found = because(Unclear, places)
 	case !covered:
-		found.code, found.cause, found.next = outside(f)
-		return found
+		found = outside(f, places)
+	default:
+		found = server(f, places)
 	}
-	found.code, found.cause, found.next = server(f)
+	if tried := attempts(f); tried != nil {
+		found.detail = tried
+	}
 	return found
 }
 
@@ -403,45 +385,38 @@ func (f *Facts) openPort() uint16 {
 
 // server tells why a host behind a gateway does not take a connection. What
 // says most about it counts, whichever family it came by.
-func server(f *Facts) (code Code, cause, next string) {
-	target := f.Target.String()
-	port := "that port"
-	if f.Target.Port == 0 {
-		port = "the ports that were tried"
-	}
-	site := at(f.access())
+func server(f *Facts, places with) finding {
 	switch {
+	case f.ended(Refused) && f.Target.Port == 0:
+		return becauseOf(ServerRefuses, "ports", places)
 	case f.ended(Refused):
-		return ServerRefuses, fmt.Sprintf("%s is reached through the tunnel, and nothing listens at %s.", target, port), "Check the port. If it is right, the program on that host does not run: tell whoever runs it."
+		return because(ServerRefuses, places)
 	case f.ended(Reset):
-		return ServerResets, fmt.Sprintf("%s is reached through the tunnel, and cuts the connection off.", target), "Tell whoever runs the host."
+		return because(ServerResets, places)
 	case f.ended(Forbidden):
-		return GatewayDenies, fmt.Sprintf("The gateway%s, or a firewall on it or behind it, denies the connection to %s.", site, target), "Tell your administrator: a firewall at the site does not let the gateway connect there."
+		return because(GatewayDenies, places)
 	case f.ended(Silent):
-		return ServerSilent, fmt.Sprintf("The gateway%s works, but %s behind it does not answer.", site, target), "The host is down, or a firewall is before it: tell your administrator."
+		return because(ServerSilent, places)
 	case f.ended(Unreachable) && f.access().Binding != "":
-		return ServerUnreachable, fmt.Sprintf("The gateway%s finds no way to %s: it has no address for the name, or it, or a router behind it, no way to that.", site, target),
-			"Check how the name is written. If it is right, tell your administrator: the DNS server of the site does not know the name, or the host is off, or its network is gone."
+		return becauseOf(ServerUnreachable, "name", places)
 	case f.ended(Unreachable):
-		return ServerUnreachable, fmt.Sprintf("The gateway%s, or a router behind it, finds no way to %s.", site, target), "The host is off, or its network is gone: tell your administrator."
+		return because(ServerUnreachable, places)
 	}
-	return Unclear, "What was found does not tell why " + target + " cannot be reached.", "Ask again; if it stays so, export the logs for your administrator."
+	return because(Unclear, places)
 }
 
 // outside tells why a host past the tunnel does not take a connection.
-func outside(f *Facts) (code Code, cause, next string) {
-	target, a := f.Target.String(), f.Target.Addr
-	const past = "%s is not one of your resources, so that it is tried past the tunnel; "
-	const ask = "If it is private, ask your administrator for access to it; else it, or your network, has a problem."
+func outside(f *Facts, places with) finding {
+	a := f.Target.Addr
 	switch {
 	case f.ended(Refused, Reset):
-		return OutsideRefuses, fmt.Sprintf(past+"it refuses the connection.", target), "Check the port. " + ask
+		return because(OutsideRefuses, places)
 	case a.IsValid() && a.IsPrivate():
-		return AddressNotCovered, fmt.Sprintf("No resource of yours has the private address %v.", a), "If it belongs to a name, use the name, and restart programs that have been open for long; else ask your administrator for access to it."
+		return because(AddressNotCovered, places)
 	case f.State != nil && f.State.Internet.Available && !f.State.Internet.On && !a.IsPrivate():
-		return InternetOff, fmt.Sprintf(past+"it does not answer, and the Internet resource, which would carry it, is switched off.", target), "Switch it on with: stile internet on"
+		return because(InternetOff, places)
 	case f.silent():
-		return OutsideSilent, fmt.Sprintf(past+"nobody answers.", target), ask
+		return because(OutsideSilent, places)
 	}
-	return OutsideNoWay, fmt.Sprintf(past+"there is no way to it.", target), ask
+	return because(OutsideNoWay, places)
 }

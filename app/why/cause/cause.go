@@ -27,14 +27,14 @@ package cause
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
-	"time"
+
+	"stile/app/words"
 )
 
-// A Report is one cause, the evidence for it, and what to do. Its JSON is
-// stable: fields are only added.
+// A Report is one cause, the evidence for it, and what to do, in English; In
+// says it in other languages. Its JSON is stable: fields are only added.
 type Report struct {
 	Target string `json:"target"`
 	Code   Code   `json:"code"`
@@ -47,6 +47,14 @@ type Report struct {
 	// Steps are the links of the chain, as far as they were looked at.
 	Steps  []Step `json:"steps"`
 	Millis int64  `json:"millis"` // how long it took
+
+	said *said // what the texts say; nil: it is not known
+}
+
+// What a Report says, in whatever language; details are those of its Steps.
+type said struct {
+	cause, next text
+	details     []text
 }
 
 // A Step is one link of the chain as it was found.
@@ -90,9 +98,9 @@ type link struct {
 // A finding is what a link found: why it is broken, and what is so.
 type finding struct {
 	code        Code // "": it holds
-	cause, next string
+	cause, next text
 	result      Result // "": OK, or Failing if there is a code
-	detail      string // "" and no code: it has no part
+	detail      text   // nil and no code: it has no part
 }
 
 var chain = []link{
@@ -102,15 +110,19 @@ var chain = []link{
 
 // Judge finds the first broken link.
 func Judge(f Facts) Report {
-	r := Report{Target: f.Target.String(), Reachable: f.opened()}
+	r := Report{Target: f.Target.String(), Reachable: f.opened(), said: &said{}}
+	step := func(s Step, detail text) {
+		r.Steps = append(r.Steps, s)
+		r.said.details = append(r.said.details, detail)
+	}
 	covered, _ := f.covered()
 	outside := r.Reachable && !covered
 	for _, l := range chain {
 		found := l.look(&f)
-		if found.code == "" && found.detail == "" {
+		if found.code == "" && found.detail == nil {
 			continue
 		}
-		s := Step{l.name, found.result, found.detail}
+		s := Step{Name: l.name, Result: found.result}
 		switch {
 		case s.Result != "":
 		case found.code == "" || found.code == Reachable || found.code == ReachableOutside:
@@ -118,17 +130,17 @@ func Judge(f Facts) Report {
 		default:
 			s.Result = Failing
 		}
-		r.Steps = append(r.Steps, s)
+		step(s, found.detail)
 		if found.code == "" || outside && l.name != AnswerLink {
 			continue
 		}
-		r.Code, r.Cause, r.Next = found.code, found.cause, found.next
+		r.Code, r.said.cause, r.said.next = found.code, found.cause, found.next
 		if l.name != AnswerLink && len(f.Attempts) > 0 {
-			r.Steps = append(r.Steps, Step{AnswerLink, attempted(&f), attempts(&f)})
+			step(Step{Name: AnswerLink, Result: attempted(&f)}, attempts(&f))
 		}
 		break
 	}
-	return r
+	return r.In(&words.English)
 }
 
 // attempted is how the attempts look beside a cause that lies before them.
@@ -139,23 +151,27 @@ func attempted(f *Facts) Result {
 	return Failing
 }
 
-// attempts lists how the attempts ended.
-func attempts(f *Facts) string {
-	var said []string
+// attempts lists how the attempts ended; nil: there were none.
+func attempts(f *Facts) text {
+	if len(f.Attempts) == 0 {
+		return nil
+	}
 	list := slices.Clone(f.Attempts)
 	slices.SortFunc(list, func(a, b Attempt) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.To.Compare(b.To))
 	})
-	for _, a := range list {
-		text := map[Outcome]string{
-			Opened: "answered", Refused: "refused", Reset: "cut off", Forbidden: "denied", Unreachable: "no way there", Silent: "no answer", Strange: "failed",
-		}[a.Outcome]
-		if a.By.IsValid() && a.By != a.To.Addr() { // gateways speak in the name of who was tried
-			text += fmt.Sprintf(", says %v,", a.By)
+	return func(w *words.Words) string {
+		y := w.Causes()
+		var said []string
+		for _, a := range list {
+			how := y.Outcomes[string(a.Outcome)]
+			if a.By.IsValid() && a.By != a.To.Addr() { // gateways speak in the name of who was tried
+				how += y.Says(a.By.String())
+			}
+			said = append(said, y.Attempt(a.To.String(), how, brief(w, a.Took)))
 		}
-		said = append(said, fmt.Sprintf("%v %s after %s", a.To, text, brief(a.Took)))
+		return strings.Join(said, "; ")
 	}
-	return strings.Join(said, "; ")
 }
 
 // rank puts what was reached first.
@@ -164,12 +180,4 @@ func rank(a Attempt) int {
 		return 0
 	}
 	return 1
-}
-
-// brief is a duration for people.
-func brief(d time.Duration) string {
-	if d < time.Second {
-		return fmt.Sprintf("%d ms", d.Milliseconds())
-	}
-	return fmt.Sprintf("%.1f s", d.Seconds())
 }

@@ -14,7 +14,7 @@ type Facts struct {
 	Target Target
 
 	Contact Contact
-	Said    string // what the service, or we, say about Contact, in full sentences
+	Said    *ipc.Problem // what the service says about Contact; nil: nothing
 	// State is the service's, from after the attempts. Nil: it was not heard.
 	State *ipc.State
 	// Before and After are what the service knew before the attempts and after

@@ -1,38 +1,44 @@
 package cause
 
 import (
-	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"stile/app/words"
 	"stile/tunnel/ipc"
 )
-
-// broken is a finding that accuses; next are full sentences.
-func broken(code Code, cause, next string) finding {
-	return finding{code: code, cause: cause, next: next, detail: cause}
-}
 
 func service(f *Facts) finding {
 	switch f.Contact {
 	case NotRunning:
-		return broken(ServiceNotRunning, "The tunnel service is not running.", f.Said)
+		return because(ServiceNotRunning, nil)
 	case NotAllowed:
-		return broken(ServiceNotAllowed, "You may not speak to the tunnel service of this machine.", f.Said)
+		return orSaid(ServiceNotAllowed, f.Said, nil)
 	case Unresponsive:
-		return broken(ServiceSilent, "The tunnel service does not respond.", f.Said)
+		return because(ServiceSilent, nil)
 	case Stranger:
-		return broken(ServiceUntrusted, "A program of another user answers in place of the tunnel service.", f.Said)
+		return because(ServiceUntrusted, nil)
 	case OtherVersion:
-		return broken(ServiceVersion, "This program and the tunnel service do not understand each other.", f.Said)
+		return orSaid(ServiceVersion, f.Said, nil)
 	case Broken:
-		return broken(ServiceBroken, "The tunnel service broke off.", f.Said)
+		return orSaid(ServiceBroken, f.Said, nil)
 	}
 	if f.State == nil {
 		return finding{}
 	}
-	return finding{detail: "version " + f.State.Version + " answers"}
+	return finding{detail: detail("service", with{"version": f.State.Version})}
+}
+
+// orSaid is because, but what to do is the service's to say if it did.
+func orSaid(code Code, said *ipc.Problem, places with) finding {
+	if said == nil {
+		return because(code, places)
+	}
+	all := with{"said": said}
+	maps.Copy(all, places)
+	return becauseOf(code, "said", all)
 }
 
 // network wants a way out of this machine. There are networks without one where
@@ -55,7 +61,7 @@ func network(f *Facts) finding {
 	if resolvers == 0 && f.State.Session.PortalUp {
 		return finding{}
 	}
-	return broken(NoNetwork, "This machine has no way out: it is in no network, or in one without a router.", "Connect it to a network. Stile connects by itself then.")
+	return because(NoNetwork, nil)
 }
 
 func session(f *Facts) finding {
@@ -63,18 +69,14 @@ func session(f *Facts) finding {
 		return finding{}
 	}
 	s := &f.State.Session
-	said := ""
-	if s.Problem != nil {
-		said = s.Problem.Text
-	}
 	switch s.Phase {
 	case ipc.SignedOut:
 		return signedOut(s)
 	case ipc.Ending:
-		return broken(SessionChanging, "The session is being ended.", "Wait a moment, then sign in with: stile sign-in")
+		return becauseOf(SessionChanging, "ends", nil)
 	case ipc.Connecting, ipc.Raising:
 		if s.Problem == nil {
-			return broken(SessionChanging, "The session is just being set up.", "Wait a moment and ask again.")
+			return because(SessionChanging, nil)
 		}
 		return notConnected(f, s.Problem)
 	}
@@ -82,54 +84,69 @@ func session(f *Facts) finding {
 		return notConnected(f, s.Problem)
 	}
 	if f.Down {
-		return broken(InterfaceDown, fmt.Sprintf("The tunnel interface %s was switched off on this machine.", f.State.Tunnel.Interface),
-			"Switch it on again, or restart the service: sudo systemctl restart stiled")
+		return because(InterfaceDown, with{"interface": f.State.Tunnel.Interface})
 	}
-	detail := "signed in"
-	if s.Actor != "" {
-		detail += " as " + s.Actor
+	return finding{detail: detail("session", with{"actor": actor(s), "away": away(s)})}
+}
+
+// actor names who is signed in, if that is known.
+func actor(s *ipc.Session) text {
+	return func(w *words.Words) string {
+		if s.Actor == "" {
+			return ""
+		}
+		return w.Causes().As(s.Actor)
 	}
-	if !s.PortalUp {
-		detail += "; the portal is away: " + said
+}
+
+// away tells that the portal is, if so.
+func away(s *ipc.Session) text {
+	return func(w *words.Words) string {
+		switch {
+		case s.PortalUp:
+			return ""
+		case s.Problem == nil:
+			return w.Causes().Away
+		}
+		return w.Causes().AwaySaid(w.Problem(s.Problem))
 	}
-	return finding{detail: detail}
 }
 
 func signedOut(s *ipc.Session) finding {
-	if s.Problem != nil && s.Problem.Code == ipc.PortalUnknown {
-		return broken(PortalUnknown, "The tunnel service was not told which portal is its.", s.Problem.Text)
+	switch p := s.Problem; {
+	case p == nil:
+		return because(SignedOut, nil)
+	case p.Code == ipc.PortalUnknown:
+		return because(PortalUnknown, with{"said": p})
+	case p.Code == ipc.TokenRejected:
+		return because(TokenRejected, nil)
+	default: // somebody else is, or the portal is another one by now
+		return orSaid(SignedOut, p, nil)
 	}
-	if s.Problem != nil {
-		return broken(TokenRejected, "The portal ended your sign-in: it has expired or was revoked.", "Sign in again with: stile sign-in")
-	}
-	return broken(SignedOut, "Nobody is signed in on this machine.", "Sign in with: stile sign-in")
 }
 
 // notConnected tells why a session does not come about.
 func notConnected(f *Facts, p *ipc.Problem) finding {
-	portal := f.State.Session.Portal
+	said := with{"portal": f.State.Session.Portal, "said": p}
 	trouble := ""
 	if f.After != nil {
 		trouble = f.After.PortalTrouble
 	}
 	switch {
 	case p.Code == ipc.TunnelFailed:
-		return broken(TunnelFailed, "The tunnel cannot be set up on this machine.", p.Text)
+		return because(TunnelFailed, said)
 	case p.Code == ipc.PortalRefused:
-		return broken(PortalRefused, "The portal refuses this device.", p.Text)
+		return because(PortalRefused, said)
 	case p.Code == ipc.PortalUnknown:
-		return broken(PortalUnknown, "The tunnel service was not told which portal is its.", p.Text)
+		return because(PortalUnknown, said)
 	case p.Code == ipc.PortalUnreachable && trouble == ipc.TroubleName:
-		return broken(PortalName, fmt.Sprintf("The name of the portal, %s, cannot be resolved.", portal),
-			"Check that this machine is connected to a network whose DNS works. It is tried again by itself. "+p.Text)
+		return because(PortalName, said)
 	case p.Code == ipc.PortalUnreachable && trouble == ipc.TroubleCertificate:
-		return broken(PortalCertificate, fmt.Sprintf("The certificate of the portal, %s, is not trusted.", portal),
-			"Check the date of this machine, and whether a network that wants you to log in, such as a hotel's, is in between; else tell your administrator. "+p.Text)
+		return because(PortalCertificate, said)
 	case p.Code == ipc.PortalUnreachable:
-		return broken(PortalUnreachable, fmt.Sprintf("The portal, %s, does not answer.", portal),
-			"Check that this machine is connected to the Internet. It is tried again by itself. "+p.Text)
+		return because(PortalUnreachable, said)
 	}
-	return broken(Unclear, "The session does not come about.", p.Text)
+	return becauseOf(Unclear, "session", said)
 }
 
 // name looks at how the name is resolved. Only of names that a resource has it
@@ -143,9 +160,9 @@ func name(f *Facts) finding {
 	case f.private():
 		return privateName(f)
 	case n.System.Outcome == Found:
-		return finding{detail: "resolves to " + list(n.System.Addrs)}
+		return finding{detail: detail("resolves", with{"addresses": n.System.Addrs})}
 	case !known:
-		return finding{result: Open, detail: "does not resolve, which may be for want of the tunnel"}
+		return finding{result: Open, detail: detail("unresolved", nil)}
 	}
 	return publicName(f)
 }
@@ -153,32 +170,33 @@ func name(f *Facts) finding {
 // privateName wants programs to be told what the service answers.
 func privateName(f *Facts) finding {
 	n := &f.Names
-	host := f.Target.Host
+	places := with{"host": f.Target.Host, "addresses": n.System.Addrs, "resolvers": orOthers(n.Resolvers)}
+	if f.State != nil {
+		places["sentinels"] = f.State.DNS.Sentinels
+	}
 	stray := slices.IndexFunc(n.System.Addrs, func(a netip.Addr) bool { return !f.isOurs(a) })
 	switch {
 	case n.System.Outcome == Found && stray < 0:
-		return finding{detail: "resolves to " + list(n.System.Addrs) + ", which stands for it in the tunnel"}
+		return finding{detail: detail("resolves-inside", places)}
 	case len(n.Hosts) > 0 && n.System.Outcome == Found:
-		return broken(HostsFile, fmt.Sprintf("The hosts file of this machine says that %s is %s, which is not in the tunnel.", host, list(n.Hosts)),
-			fmt.Sprintf("Delete the line with %s from the hosts file.", host))
+		places["addresses"] = n.Hosts
+		return because(HostsFile, places)
 	case n.Ours.Outcome == NoAddress:
 		return withoutAddress(f)
 	case n.Ours.Outcome != Found:
 		return lost(f)
 	case f.State != nil && f.State.DNS.Mode == "disabled":
-		return broken(DNSControlOff, fmt.Sprintf("The tunnel service was told to leave the DNS of this machine alone, so that %s is asked of others, who do not know it.", host),
-			"Start the service without --dns-control disabled, or have your resolver ask "+list(f.State.DNS.Sentinels)+" for private names.")
+		return because(DNSControlOff, places)
 	case f.bypassed() && n.Resolvers[0].IsLoopback():
-		return broken(DNSBypassed, fmt.Sprintf("The resolver of this machine, %v, does not ask Stile for %s, or has an old answer.", n.Resolvers[0], host),
-			"Empty its cache, and have it ask "+list(f.State.DNS.Sentinels)+"; restarting Stile may do that: sudo systemctl restart stiled")
+		places["resolver"] = n.Resolvers[0]
+		return becauseOf(DNSBypassed, "local", places)
 	case f.bypassed(), len(n.Resolvers) == 0:
-		return broken(DNSBypassed, fmt.Sprintf("This machine asks %s for names, not Stile, so that %s leads nowhere or past the tunnel.", orOthers(n.Resolvers), host),
-			"Another program, such as another VPN, has changed the DNS of this machine. Switch that off, then restart Stile: sudo systemctl restart stiled")
+		return because(DNSBypassed, places)
 	case n.System.Outcome == Found:
-		return broken(DNSStale, fmt.Sprintf("Programs on this machine are told that %s is %s, which is not in the tunnel, though DNS leads to Stile.", host, n.System.Addrs[stray]),
-			"A cache or another resolver on this machine remembers it. Empty it, or wait some minutes, and restart programs that have been open for long.")
+		places["address"] = n.System.Addrs[stray]
+		return because(DNSStale, places)
 	}
-	return broken(Unclear, fmt.Sprintf("%s does not resolve on this machine, though Stile knows it.", host), "Ask again; if it stays so, export the logs for your administrator.")
+	return becauseOf(Unclear, "name", places)
 }
 
 // bypassed reports whether programs ask others than us in the first place.
@@ -193,22 +211,22 @@ func (f *Facts) bypassed() bool {
 // itself.
 func lost(f *Facts) finding {
 	if f.Names.Ours.Outcome == NotAsked {
-		return finding{result: Open, detail: "was not asked for"}
+		return finding{result: Open, detail: detail("unasked", nil)}
 	}
 	if found := misled(f, f.State.DNS.Sentinels); found.code != "" {
 		return found
 	}
 	if f.Names.Alive || f.Names.Ours.Outcome != NoAnswer {
-		return broken(Unclear, fmt.Sprintf("Stile did not answer for %s in time.", f.Target.Host), "Ask again; if it stays so, export the logs for your administrator.")
+		return becauseOf(Unclear, "late", with{"host": f.Target.Host})
 	}
-	return broken(DNSQuestionsLost, fmt.Sprintf("Questions for names do not reach Stile at %s.", list(f.State.DNS.Sentinels)),
-		"A firewall on this machine drops packets into the tunnel. Let DNS pass on the interface "+f.State.Tunnel.Interface+".")
+	return because(DNSQuestionsLost, with{"sentinels": f.State.DNS.Sentinels, "interface": f.State.Tunnel.Interface})
 }
 
 // publicName tells why a name that no resource has is not resolved.
 func publicName(f *Facts) finding {
 	n := &f.Names
 	host := f.Target.Host
+	places := with{"host": host, "resolvers": orOthers(n.Resolvers), "servers": upstream(f.State)}
 	sentinels := f.State != nil && len(f.State.DNS.Sentinels) > 0 && !f.bypassed()
 	if sentinels && n.System.Outcome == NoAnswer && !n.Alive && n.Ours.Outcome == NoAnswer {
 		return lost(f)
@@ -220,30 +238,33 @@ func publicName(f *Facts) finding {
 	switch outcome {
 	case NoName, NoAddress:
 		if !strings.Contains(host, ".") {
-			return broken(NameIncomplete, fmt.Sprintf("%q is not a whole name, and nobody knows it.", host), fmt.Sprintf("Write the whole name, such as %s.corp.example.", host))
+			return because(NameIncomplete, places)
 		}
 		if outcome == NoAddress {
-			return broken(NameWithoutAddress, fmt.Sprintf("%s is not one of your resources, and public DNS knows no address of it.", host), "Check how it is written. If it is private, ask your administrator for access to it.")
+			return because(NameWithoutAddress, places)
 		}
-		return broken(NameUnknown, fmt.Sprintf("%s is not one of your resources, and public DNS does not know it.", host),
-			"Check how it is written. If it is private, ask your administrator for access to it.")
+		return because(NameUnknown, places)
 	case Failed, NoAnswer:
 		if n.Ours.Outcome == Found {
-			return broken(DNSBypassed, fmt.Sprintf("This machine asks %s for names, who do not answer; Stile knows %s.", orOthers(n.Resolvers), host),
-				"Another program has changed the DNS of this machine. Switch that off, then restart Stile: sudo systemctl restart stiled")
+			return becauseOf(DNSBypassed, "silent", places)
 		}
-		asked := "The resolvers of this network"
-		if f.State != nil && len(f.State.DNS.Upstream) > 0 {
-			var servers []netip.Addr
-			for _, u := range f.State.DNS.Upstream {
-				servers = append(servers, u.Addr())
-			}
-			asked += ", " + list(servers) + ","
-		}
-		return broken(DNSUpstream, fmt.Sprintf("%s do not answer for %s, which is not one of your resources.", asked, host),
-			"Check the network of this machine. If the name is private, ask your administrator for access to it.")
+		return because(DNSUpstream, places)
 	}
 	return finding{}
+}
+
+// upstream names the resolvers of this network, if they are known.
+func upstream(s *ipc.State) text {
+	return func(w *words.Words) string {
+		if s == nil || len(s.DNS.Upstream) == 0 {
+			return ""
+		}
+		var servers []netip.Addr
+		for _, u := range s.DNS.Upstream {
+			servers = append(servers, u.Addr())
+		}
+		return w.Causes().Aside(list(w, servers))
+	}
 }
 
 // misled tells why packets to addresses of ours would not go into the tunnel.
@@ -259,39 +280,20 @@ func misled(f *Facts, addrs []netip.Addr) finding {
 		switch {
 		case !slices.Contains(addrs, w.Addr):
 		case w.Interface == tunnel:
-			return finding{detail: fmt.Sprintf("packets to %v go into %s", w.Addr, tunnel)}
+			return finding{detail: detail("route", with{"address": w.Addr, "interface": tunnel})}
 		case stray == nil:
 			stray = w
 		}
 	}
-	switch {
-	case stray == nil:
+	if stray == nil {
 		return finding{}
-	case stray.Interface == "":
-		return broken(RouteMissing, fmt.Sprintf("This machine has no route to %v, which should lead into the tunnel.", stray.Addr),
-			"Another program has deleted the routes of Stile. Restart it: sudo systemctl restart stiled")
-	case stray.Interface == f.Default:
-		return broken(RouteMissing, fmt.Sprintf("The routes into the tunnel are gone: packets to %v leave by %s like all others.", stray.Addr, stray.Interface),
-			"Another program has deleted the routes of Stile. Restart it: sudo systemctl restart stiled")
 	}
-	return broken(RouteElsewhere, fmt.Sprintf("Packets to %v leave by %s, not by the tunnel.", stray.Addr, stray.Interface),
-		fmt.Sprintf("Another program, such as another VPN, leads them to %s. Switch that off, or have it leave %v alone.", stray.Interface, stray.Addr))
-}
-
-func list(addrs []netip.Addr) string {
-	var texts []string
-	for _, a := range addrs {
-		texts = append(texts, a.String())
+	places := with{"address": stray.Addr, "interface": stray.Interface}
+	switch stray.Interface {
+	case "":
+		return becauseOf(RouteMissing, "none", places)
+	case f.Default:
+		return because(RouteMissing, places)
 	}
-	if len(texts) > 4 {
-		texts = append(texts[:3], fmt.Sprintf("%d more", len(texts)-3))
-	}
-	return strings.Join(texts, ", ")
-}
-
-func orOthers(resolvers []netip.Addr) string {
-	if len(resolvers) == 0 {
-		return "others"
-	}
-	return list(resolvers)
+	return because(RouteElsewhere, places)
 }

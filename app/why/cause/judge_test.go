@@ -86,7 +86,7 @@ func (f *Facts) phase(p ipc.Phase, code ipc.Code) {
 }
 
 func (f *Facts) contact(c Contact) {
-	f.Contact, f.Said, f.State, f.Before, f.After = c, "Do this.", nil, nil, nil
+	f.Contact, f.State, f.Before, f.After = c, nil, nil, nil
 	f.Names = Names{System: Lookup{Outcome: NoName}}
 	f.Attempts, f.Ways = nil, nil
 }
@@ -128,13 +128,16 @@ func refusal(reason string, violated ...string) *ipc.Refusal {
 	return &ipc.Refusal{Reason: reason, Violated: violated, At: noon.Add(30 * time.Millisecond)}
 }
 
-// TestEachCauseHasFacts: one row for each code, in the order of the chain.
-func TestEachCauseHasFacts(t *testing.T) {
-	rows := []struct {
-		want Code
-		why  string
-		make func(f *Facts)
-	}{
+// A row is a way in which a cause comes about.
+type row struct {
+	want Code
+	why  string
+	make func(f *Facts)
+}
+
+// rows has at least one for each code, in the order of the chain.
+func rows() []row {
+	return []row{
 		{Reachable, "all is well", func(f *Facts) {}},
 		{Reachable, "the portal is away, and what it granted goes on", func(f *Facts) {
 			f.State.Session.PortalUp = false
@@ -142,6 +145,7 @@ func TestEachCauseHasFacts(t *testing.T) {
 		}},
 		{Reachable, "one family is enough", func(f *Facts) { f.end(Opened, Unreachable) }},
 		{Reachable, "there is no way out, and none is needed", func(f *Facts) { f.NoWayOut, f.Default = true, "" }},
+		{Reachable, "at one of its ports", func(f *Facts) { f.Target.Port = 0 }},
 		{ReachableOutside, "no resource has it", func(f *Facts) { f.uncovered("www.example.net", Found, Opened) }},
 		{ReachableOutside, "the tunnel does not matter then", func(f *Facts) {
 			f.contact(NotRunning)
@@ -159,6 +163,18 @@ func TestEachCauseHasFacts(t *testing.T) {
 		{ServiceUntrusted, "", func(f *Facts) { f.contact(Stranger) }},
 		{ServiceVersion, "", func(f *Facts) { f.contact(OtherVersion) }},
 		{ServiceBroken, "", func(f *Facts) { f.contact(Broken) }},
+		{ServiceNotAllowed, "it says what to do", func(f *Facts) {
+			f.contact(NotAllowed)
+			f.Said = ipc.SayNotAllowed.With("command", "sudo usermod -aG stile ada")
+		}},
+		{ServiceVersion, "it says what to do", func(f *Facts) {
+			f.contact(OtherVersion)
+			f.Said = ipc.SayOldProgram.With("program", "1", "service", "2")
+		}},
+		{ServiceBroken, "it says what to do", func(f *Facts) {
+			f.contact(Broken)
+			f.Said = ipc.SayStopping.With()
+		}},
 		{NoNetwork, "", func(f *Facts) {
 			f.phase(ipc.Connecting, ipc.PortalUnreachable)
 			f.NoWayOut, f.Default = true, ""
@@ -173,6 +189,10 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.Ways = append(f.Ways, Way{addr("192.0.2.53"), "eth0"})
 		}},
 		{SignedOut, "", func(f *Facts) { f.phase(ipc.SignedOut, "") }},
+		{SignedOut, "another user of the machine is signed in", func(f *Facts) {
+			f.phase(ipc.SignedOut, "")
+			f.State.Session.Problem = ipc.HeldBy("bob")
+		}},
 		{TokenRejected, "", func(f *Facts) { f.phase(ipc.SignedOut, ipc.TokenRejected) }},
 		{PortalUnknown, "", func(f *Facts) { f.phase(ipc.SignedOut, ipc.PortalUnknown) }},
 		{PortalName, "", func(f *Facts) {
@@ -307,6 +327,11 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.idle(ipc.AccessWaiting, nil)
 			f.State.Session.PortalUp = false
 		}},
+		{PortalAway, "and it is known why", func(f *Facts) {
+			f.idle(ipc.AccessWaiting, nil)
+			f.State.Session.PortalUp = false
+			f.State.Session.Problem = ipc.SayPortalSilent.With("portal", "wss://portal.example.net")
+		}},
 		{AccessPending, "", func(f *Facts) { f.idle(ipc.AccessAsked, nil) }},
 		{AccessPending, "refused before, asked again", func(f *Facts) {
 			f.idle(ipc.AccessAsked, refusal("offline")).Asked = noon.Add(time.Second)
@@ -359,6 +384,10 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.end(Unreachable)
 		}},
 		{ServerRefuses, "", func(f *Facts) { f.end(Refused, Refused) }},
+		{ServerRefuses, "at all ports", func(f *Facts) {
+			f.Target.Port = 0
+			f.end(Refused, Refused)
+		}},
 		{ServerRefuses, "the other family does not exist there", func(f *Facts) { f.end(Refused, Unreachable) }},
 		{ServerResets, "", func(f *Facts) { f.end(Reset, Reset) }},
 		{GatewayDenies, "", func(f *Facts) { f.end(Unreachable, Forbidden) }},
@@ -375,6 +404,18 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.After.Name, f.After.Proxies, f.After.Access[0].Binding = "", nil, ""
 			f.end(Unreachable)
 		}},
+		{Unclear, "a newer service has another reason", func(f *Facts) { f.phase(ipc.Connecting, "of-tomorrow") }},
+		{Unclear, "programs are told that there is no such name", func(f *Facts) { f.Names.System, f.Attempts = Lookup{Outcome: NoName}, nil }},
+		{Unclear, "our resolver is late", func(f *Facts) {
+			f.Names.System, f.Names.Ours, f.Attempts = Lookup{Outcome: NoAnswer}, Lookup{Outcome: NoAnswer}, nil
+		}},
+		{Unclear, "our resolver was not asked", func(f *Facts) {
+			f.Names.System, f.Names.Ours, f.Attempts = Lookup{Outcome: NoName}, Lookup{}, nil
+		}},
+		{Unclear, "nothing asked for access", func(f *Facts) { f.idle(ipc.AccessIdle, nil) }},
+		{Unclear, "the service does not know the name, nor does anybody", func(f *Facts) {
+			f.Before, f.After, f.Names.System, f.Attempts = nil, nil, Lookup{Outcome: NoName}, nil
+		}},
 		{Unclear, "the gateway was heard some time ago", func(f *Facts) { f.silence().Heard = noon.Add(-700 * time.Millisecond) }},
 		{Unclear, "the gateway was asked a moment ago", func(f *Facts) {
 			a := f.silence()
@@ -385,8 +426,11 @@ func TestEachCauseHasFacts(t *testing.T) {
 			f.silenceAll()
 		}},
 	}
+}
+
+func TestEachCauseHasFacts(t *testing.T) {
 	seen := map[Code]bool{}
-	for _, row := range rows {
+	for _, row := range rows() {
 		f := works()
 		row.make(f)
 		r := Judge(*f)
@@ -443,7 +487,7 @@ func TestTheFirstBrokenLinkCounts(t *testing.T) {
 		{FilterDeniesPort, func(f *Facts) { f.After.Verdict, f.After.Access[0].Filters = ipc.Denied, []string{"tcp/80"} }},
 		{DNSBypassed, func(f *Facts) { f.Names.Resolvers, f.Names.System = addrs("192.0.2.53"), Lookup{Outcome: NoName} }},
 		{InterfaceDown, func(f *Facts) { f.Down = true }},
-		{ServiceBroken, func(f *Facts) { f.Contact, f.Said = Broken, "Do this." }},
+		{ServiceBroken, func(f *Facts) { f.Contact, f.Said = Broken, ipc.SayStopping.With() }},
 	}
 	f := works()
 	for _, b := range breaks {
