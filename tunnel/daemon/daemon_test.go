@@ -253,6 +253,32 @@ func TestSilentPortalIsSaid(t *testing.T) {
 	})
 }
 
+// A portal that is away at the start for longer than any program would wait: the
+// sign-in is kept, and used as soon as the portal answers.
+func TestAPortalThatIsAwayAtTheStart(t *testing.T) {
+	c := Config{StateDir: t.TempDir(), Log: quiet}
+	if err := c.saveSignIn(wish{Token: "abc", Source: ipc.TokenFromSignIn, Actor: "Ada"}); err != nil {
+		t.Fatal(err)
+	}
+	run(t, c, c.loadWish(), func(h *house) {
+		first := h.session()
+		h.away = errors.New("connection refused")
+		for range 60 {
+			time.Sleep(time.Minute)
+			h.wants(ipc.Connecting, ipc.PortalUnreachable)
+		}
+		if kept := c.loadWish(); kept.Token != "abc" || h.session() != first {
+			t.Errorf("the sign-in is %+v, and the session another: %v", kept, h.session() != first)
+		}
+		h.away = nil
+		h.tell(event{portal: true, up: true})
+		h.tell(event{configured: true})
+		if s := h.State().Session; s.Actor != "Ada" {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestWhyThePortalIsAwayIsSaidAtOnce(t *testing.T) {
 	run(t, Config{}, wish{Token: "abc", Source: ipc.TokenFromSignIn}, func(h *house) {
 		h.away = errors.New("connection refused")
