@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -232,7 +233,11 @@ func (a *Agent) answer(ctx context.Context, c menu.Command) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	a.Log.Warn("a click was of no use", "command", name(c), "error", err)
+	why := err.Error()
+	if o, is := c.(menu.Open); is {
+		why = strings.ReplaceAll(why, o.URL, "(an address)") // what users reach stays out of the log
+	}
+	a.Log.Warn("a click was of no use", "command", name(c), "error", why)
 	w := a.View().Words
 	title := w.RefusedTitle
 	switch c.(type) {

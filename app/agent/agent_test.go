@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"reflect"
 	"strings"
@@ -150,7 +151,9 @@ func TestClicksReachTheService(t *testing.T) {
 
 func TestClicksOnTheDesktop(t *testing.T) {
 	r := id.Resource{2}
-	run(t, func(w *world, _ *Config) {
+	var log strings.Builder
+	run(t, func(w *world, c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(&log, nil))
 		signedIn(&w.state)
 		w.state.Resources = []ipc.Resource{{ID: r, Type: "dns", Name: "Wiki", Address: "wiki.example.com", Description: "https://wiki.example.com/"}}
 	}, func(w *world) {
@@ -171,6 +174,15 @@ func TestClicksOnTheDesktop(t *testing.T) {
 			t.Error(p)
 		}
 		w.browser = desktop.ErrNoDesktop
+		w.click(r.String() + "/description")
+		if text := w.notes[0].Text; !strings.Contains(text, "https://wiki.example.com/") {
+			t.Errorf("the user is told %q", text)
+		}
+		w.wants("notes", w.titles(), []string{words.English.OpenFailedTitle})
+		if strings.Contains(log.String(), "wiki.example.com") || !strings.Contains(log.String(), "No browser was found") {
+			t.Errorf("the log says %s", log.String())
+		}
+		w.pages()
 		w.click("status")
 		w.wants("notes", w.titles(), []string{words.English.OpenFailedTitle})
 		w.Activated()

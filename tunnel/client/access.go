@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -208,16 +207,16 @@ func (c *Core) failed(m wire.AuthorizationFailed, now time.Time) {
 		for _, s := range r.Sites {
 			c.offline[s.ID] = now.Add(offlineFor)
 		}
-		c.notify(r, fmt.Sprintf("“%s” cannot be reached: no gateway of its site is online.", r.Name))
+		c.notify(r, "A resource cannot be reached: no gateway of its site is online.")
 		if r.gateway != nil {
 			c.close(r.gateway, true, now)
 		}
 	case wire.ReasonVersionMismatch:
-		c.notify(r, fmt.Sprintf("“%s” cannot be reached: the gateways of its site run a version that does not work with this client.", r.Name))
+		c.notify(r, "A resource cannot be reached: the gateways of its site run a version that does not work with this client.")
 	}
 }
 
-// notify tells the user once that a resource cannot be reached.
+// notify tells the log once that a resource cannot be reached.
 func (c *Core) notify(r *resource, text string) {
 	if !r.notified {
 		r.notified = true

@@ -403,6 +403,9 @@ func describeAction(a core.Action) string {
 	case core.Exchange:
 		return fmt.Sprintf("ask %v", a.Server)
 	case core.Notify:
+		if strings.Contains(a.Text, "10.0.0.0/8") { // the resource's name: this is logged
+			return "notify by name " + name(a.Resource)
+		}
 		return "notify " + name(a.Resource)
 	case core.Reconnect:
 		return "reconnect"

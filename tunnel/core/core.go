@@ -172,7 +172,8 @@ type (
 	}
 	// Remember stores proxy addresses on disk, all of them.
 	Remember struct{ Names []ProxyName }
-	// Notify tells the user something; Text is a full sentence.
+	// Notify tells the log something. Text is a full sentence that names nothing
+	// that users reach.
 	Notify struct {
 		Resource id.Resource
 		Text     string
