@@ -225,9 +225,10 @@ func (d *desk) Diagnose(context.Context) (support.Diagnosis, error) {
 	return support.Diagnosis{
 		System: []netip.Addr{netip.MustParseAddr("100.100.111.1")}, Sentinels: []netip.Addr{netip.MustParseAddr("100.100.111.1")}, AsksUs: true,
 		Checks: []support.Check{
-			{What: "our resolver 100.100.111.1 answers", OK: true, TookMS: 0.42},
-			{What: "the portal's name, as programs ask", OK: true, TookMS: 12.8, Addrs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}},
-			{What: "the portal's name, asking 192.168.178.1", Text: "no answer in time", TookMS: 2000},
+			{What: "our resolver 100.100.111.1 answers", Kind: support.Sentinel, Of: "100.100.111.1", OK: true, TookMS: 0.42},
+			{What: "the portal's name, as programs ask", Kind: support.PortalName, OK: true, TookMS: 12.8, Addrs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}},
+			{What: "the portal's name, asking 192.168.178.1", Kind: support.PortalName, Of: "192.168.178.1", Text: "no answer in time", Failure: support.NoAnswer, TookMS: 2000},
+			{What: "a check of tomorrow", Text: "no luck", TookMS: 1},
 		},
 	}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"stile/app/menu"
+	"stile/app/support"
 	"stile/app/why/cause"
 )
 
@@ -97,9 +98,9 @@ func (p *diagnosticsPage) fillExport() {
 	case errors.Is(x.failed, errStopped):
 		e.Failed = p.T.ExportCanceled
 	case x.failed != nil:
-		e.Failed = x.failed.Error()
+		e.Failed = p.T.ExportFailed(strings.TrimPrefix(x.failed.Error(), support.ErrNothing.Error()+": "))
 	case x.result != nil:
-		e.Path, e.Missing = x.result.Path, x.result.Missing
+		e.Path, e.Missing = x.result.Path, x.result.Say(p.W)
 		e.Result = p.T.ExportResult(bytesText(p.T, uint64(max(0, x.result.Bytes))), strconv.Itoa(x.result.Files), strconv.Itoa(x.result.Pseudonyms))
 	}
 }
@@ -127,7 +128,7 @@ func (p *diagnosticsPage) fillDNS() {
 	}
 	p.Checks = append(p.Checks, first)
 	for _, k := range d.Checks {
-		c := check{Dot: "green", What: capital(menu.Plain(k.What))}
+		c := check{Dot: "green", What: menu.Plain(p.checked(&k))}
 		took := tripText(p.T, time.Duration(k.TookMS*float64(time.Millisecond)))
 		if k.OK {
 			c.Text = took
@@ -135,10 +136,39 @@ func (p *diagnosticsPage) fillDNS() {
 				c.Text = list(k.Addrs) + " · " + took
 			}
 		} else {
-			c.Dot, c.Text = "red", menu.Plain(k.Text)
+			c.Dot, c.Text = "red", menu.Plain(p.failed(&k))
 		}
 		p.Checks = append(p.Checks, c)
 	}
+}
+
+// checked says what was looked for.
+func (f *frame) checked(k *support.Check) string {
+	switch k.Kind {
+	case support.Sentinel:
+		return f.T.CheckSentinel(k.Of)
+	case support.PortalName:
+		if k.Of == "" {
+			return f.T.CheckPortal
+		}
+		return f.T.CheckPortalAt(k.Of)
+	case support.ResourceName:
+		return f.T.CheckResource
+	}
+	return capital(k.What)
+}
+
+// failed says why it was not found.
+func (f *frame) failed(k *support.Check) string {
+	switch k.Failure {
+	case support.NoSuchName:
+		return f.T.NoSuchName
+	case support.NoAnswer:
+		return f.T.NoAnswer
+	case support.Impostor:
+		return f.T.Impostor
+	}
+	return k.Text
 }
 
 // capital makes the beginning of a sentence of s.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -16,9 +15,9 @@ import (
 	"strings"
 	"time"
 
+	"stile/app/words"
 	"stile/build/stamp"
 	"stile/platform/dirs"
-	"stile/platform/ipcsock"
 	"stile/platform/machine"
 	"stile/platform/owner"
 	"stile/tunnel/ipc"
@@ -34,7 +33,10 @@ const (
 )
 
 // errIdle means that the service hangs: others may have its files.
-var errIdle = errors.New("the service stopped answering; restart it with: sudo systemctl restart stiled")
+var errIdle = errors.New("the service stopped answering")
+
+// errTooLong means that a file is longer than an archive takes.
+var errTooLong = errors.New("too long")
 
 // An export is one under way.
 type export struct {
@@ -44,7 +46,7 @@ type export struct {
 	archive  *archive
 	progress func(done, total int64)
 
-	missing     []string
+	missing     []lack
 	done, total int64
 	form        form   // of the file under way
 	lines       bool   // it has one JSON value a line
@@ -90,13 +92,14 @@ func (e *export) run() {
 	case c != nil:
 		e.service(c)
 	case down != nil:
-		e.missing = append(e.missing, fmt.Sprintf("What only the service knows (its state, settings and flight record): %s.", explain(down)))
+		e.missing = append(e.missing, lack{what: allOfService, why: down})
 	}
 	for _, f := range local {
 		e.path(f.name, f.path, false)
 	}
 	if len(e.missing) > 0 {
-		e.small("missing.txt", []byte(strings.Join(e.missing, "\n")+"\n"))
+		r := Result{lacks: e.missing}
+		e.small("missing.txt", []byte(strings.Join(r.Say(&words.English), "\n")+"\n"))
 	}
 	e.progress(e.total, e.total)
 }
@@ -306,7 +309,7 @@ func (e *export) manifest(s *ipc.State, down error) manifest {
 		m.Service, m.Resources = s.Version, len(s.Resources)
 	}
 	if down != nil {
-		m.ServiceError = explain(down)
+		m.ServiceError = explain(&words.English, down)
 	}
 	return m
 }
@@ -335,10 +338,9 @@ func (e *export) service(c *link.Client) {
 		}
 		before := e.beganBytes
 		if e.beganBytes += int64(len(f.Data)); e.beganBytes > maxFile && before <= maxFile {
-			f.Missing = "the rest of it is too long"
-		}
-		if f.Missing != "" {
-			e.missing = append(e.missing, fmt.Sprintf("%s, or a part of it: %s.", f.Name, f.Missing))
+			e.missing = append(e.missing, lack{what: partOfFile, name: f.Name, why: errTooLong})
+		} else if f.Missing != "" {
+			e.missing = append(e.missing, lack{what: partOfFile, name: f.Name, why: errors.New(f.Missing)})
 		} else if e.beganBytes <= maxFile {
 			e.put(f.Data)
 		}
@@ -351,7 +353,7 @@ func (e *export) service(c *link.Client) {
 	if context.Cause(ctx) == errIdle {
 		err = errIdle
 	}
-	e.missing = append(e.missing, fmt.Sprintf("A part of what the service has: %s.", explain(err)))
+	e.missing = append(e.missing, lack{what: partOfService, why: err})
 	for _, f := range e.folder("service/logs", dirs.Logs, true) { // what this user may read
 		if !got[f.name] {
 			e.total += f.size
@@ -465,7 +467,7 @@ func (e *export) path(name, path string, optional bool) {
 	}
 	defer f.Close()
 	if info.Size() > maxFile {
-		e.miss(name, fmt.Errorf("it has %d MB, and %d is the limit", info.Size()>>20, maxFile>>20))
+		e.miss(name, errTooLong)
 		return
 	}
 	e.begin(name, info.ModTime())
@@ -501,18 +503,5 @@ func readSmall(path string) ([]byte, error) {
 }
 
 func (e *export) miss(name string, err error) {
-	e.missing = append(e.missing, fmt.Sprintf("%s: %s.", name, explain(err)))
-}
-
-// explain says why a file cannot be had.
-func explain(err error) string {
-	switch {
-	case errors.Is(err, os.ErrPermission):
-		return "this user may not read it; try again with sudo, or while the service runs"
-	case errors.Is(err, ipcsock.ErrNobody):
-		return "the service is not running"
-	case errors.Is(err, os.ErrNotExist):
-		return "there is no such file or folder"
-	}
-	return strings.TrimSuffix(err.Error(), ".")
+	e.missing = append(e.missing, lack{name: name, why: err})
 }

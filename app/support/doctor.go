@@ -26,14 +26,38 @@ type Diagnosis struct {
 	Checks    []Check      `json:"checks"`
 }
 
-// A Check is one query and what became of it.
+// A Check is one query and what became of it, in English; Kind, Of and Failure
+// are for programs that say it in another language.
 type Check struct {
-	What   string       `json:"what"`
-	OK     bool         `json:"ok"`
-	Text   string       `json:"text,omitempty"` // why not
-	Addrs  []netip.Addr `json:"addrs,omitempty"`
-	TookMS float64      `json:"took_ms"`
+	What    string       `json:"what"`
+	OK      bool         `json:"ok"`
+	Text    string       `json:"text,omitempty"` // why not
+	Addrs   []netip.Addr `json:"addrs,omitempty"`
+	TookMS  float64      `json:"took_ms"`
+	Kind    Kind         `json:"kind"`
+	Of      string       `json:"of,omitempty"`      // whom a question went to; "": whom programs ask
+	Failure Failure      `json:"failure,omitempty"` // "": none, or another one, which Text tells
 }
+
+// A Kind is what was looked for.
+type Kind string
+
+// Kinds.
+const (
+	Sentinel     Kind = "sentinel" // whether our resolver answers
+	PortalName   Kind = "portal"   // the name of the portal
+	ResourceName Kind = "resource" // that of the first resource
+)
+
+// A Failure is why a query was of no use.
+type Failure string
+
+// Failures.
+const (
+	NoSuchName Failure = "no-such-name"
+	NoAnswer   Failure = "no-answer"
+	Impostor   Failure = "impostor" // something else answers in our resolver's place
+)
 
 // canary is a name that our resolver, and no other, says does not exist (spec
 // client-dns.md 6).
@@ -53,16 +77,16 @@ func Examine(ctx context.Context, s *ipc.State) Diagnosis {
 		}
 		if u, err := url.Parse(s.Session.Portal); err == nil && u.Hostname() != "" {
 			host := u.Hostname()
-			todo = append(todo, func() Check { return checkName(ctx, "the portal's name, as programs ask", host, nil) })
+			todo = append(todo, func() Check { return checkName(ctx, PortalName, "the portal's name", host, "") })
 			for _, up := range s.DNS.Upstream {
 				todo = append(todo, func() Check {
-					return checkName(ctx, "the portal's name, asking "+up.String(), host, server(up.String()))
+					return checkName(ctx, PortalName, "the portal's name", host, up.String())
 				})
 			}
 		}
 		if i := slices.IndexFunc(s.Resources, func(r ipc.Resource) bool { return r.Type == "dns" && !strings.ContainsAny(r.Address, "*?") }); i >= 0 {
 			host := s.Resources[i].Address
-			todo = append(todo, func() Check { return checkName(ctx, "the first resource's name, as programs ask", host, nil) })
+			todo = append(todo, func() Check { return checkName(ctx, ResourceName, "the first resource's name", host, "") })
 		}
 	}
 	d.AsksUs = len(d.System) > 0 && slices.Contains(d.Sentinels, d.System[0])
@@ -106,23 +130,29 @@ func server(address string) *net.Resolver {
 
 func checkSentinel(ctx context.Context, a netip.Addr) Check {
 	c := ask(ctx, canary, server(netip.AddrPortFrom(a, 53).String()))
-	c.What = "our resolver " + a.String() + " answers"
+	c.What, c.Kind, c.Of = "our resolver "+a.String()+" answers", Sentinel, a.String()
 	switch {
 	case c.OK:
-		c.OK, c.Text = false, "something else answers at this address: it knows a name that ours denies"
-	case c.Text == notFound:
-		c.OK, c.Text = true, ""
+		c.OK, c.Text, c.Failure = false, "something else answers at this address: it knows a name that ours denies", Impostor
+	case c.Failure == NoSuchName:
+		c.OK, c.Text, c.Failure = true, "", ""
 	}
 	return c
 }
 
-func checkName(ctx context.Context, what, host string, r *net.Resolver) Check {
-	c := ask(ctx, host, r)
-	c.What = what
+// checkName asks the server at an address for the name, or whom programs ask if
+// that is "".
+func checkName(ctx context.Context, kind Kind, what, host, at string) (c Check) {
+	if at == "" {
+		c = ask(ctx, host, nil)
+		c.What = what + ", as programs ask"
+	} else {
+		c = ask(ctx, host, server(at))
+		c.What = what + ", asking " + at
+	}
+	c.Kind, c.Of = kind, at
 	return c
 }
-
-const notFound = "there is no such name"
 
 // ask resolves a name; r nil: as programs do.
 func ask(ctx context.Context, host string, r *net.Resolver) (c Check) {
@@ -138,9 +168,9 @@ func ask(ctx context.Context, host string, r *net.Resolver) (c Check) {
 	if failure, is := errors.AsType[*net.DNSError](err); is {
 		switch {
 		case failure.IsNotFound:
-			c.Text = notFound
+			c.Text, c.Failure = "there is no such name", NoSuchName
 		case failure.IsTimeout:
-			c.Text = "no answer in time"
+			c.Text, c.Failure = "no answer in time", NoAnswer
 		default:
 			c.Text = failure.Err
 		}

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"stile/app/words"
 	"stile/platform/dnsctl"
 	"stile/platform/machine"
 	"stile/platform/route"
@@ -59,6 +60,8 @@ type Result struct {
 	Pseudonyms int `json:"pseudonyms"`
 	// DiskFull tells that the disk had no room for all of it.
 	DiskFull bool `json:"disk_full"`
+
+	lacks []lack // what Missing says; nil: not known, or nothing
 }
 
 // Name is the name of an archive made at t.
@@ -117,13 +120,14 @@ func Export(ctx context.Context, o Options, progress func(done, total int64)) (R
 	if err := a.finish(); err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrNothing, err)
 	}
-	r := Result{Path: o.Out, Bytes: a.size, Files: len(a.entries), Missing: append([]string{}, e.missing...), DiskFull: a.full != nil}
+	r := Result{Path: o.Out, Bytes: a.size, Files: len(a.entries), lacks: e.missing, DiskFull: a.full != nil}
 	if !o.Full {
 		r.Pseudonyms = len(e.given)
 	}
 	if a.full != nil {
-		r.Missing = append(r.Missing, fmt.Sprintf("The disk is full (%v): %d files were left out, those that tell least. Free some space and try again, or write it to another disk.", plainly(a.full), a.lost))
+		r.lacks = append(r.lacks, lack{what: roomOnDisk, files: a.lost, why: plainly(a.full)})
 	}
+	r.Missing = append([]string{}, r.Say(&words.English)...)
 	return r, nil
 }
 

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"stile/app/prefs"
+	"stile/app/words"
 	"stile/platform/machine"
 	"stile/platform/route"
 	"stile/tunnel/id"
@@ -158,7 +159,7 @@ func TestDefaultExportHasNeitherSecretsNorNames(t *testing.T) {
 			fmt.Fprintf(&log, `{"message":"a=%s, b=(%s) Authorization: Bearer %s"}`+"\n", s, s, secrets[(i+1)%len(secrets)])
 		}
 		h := &house{state: ipc.State{
-			Session: ipc.Session{Phase: ipc.Connected, Actor: names[0], Account: "acmeslug", Portal: "wss://" + names[1], Problem: ipc.Problemf(ipc.PortalUnreachable, "The portal wss://%s: dial %s:443.", names[1], names[2])},
+			Session: ipc.Session{Phase: ipc.Connected, Actor: names[0], Account: "acmeslug", Portal: "wss://" + names[1], Problem: ipc.SayPortalUnreachable.With("portal", "wss://"+names[1], "reason", "dial "+names[2]+":443")},
 			DNS:     ipc.DNS{SearchDomain: names[6], Upstream: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(names[7]), 53)}},
 			Tunnel:  ipc.Tunnel{Routes: []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(names[12]), 24)}},
 		}}
@@ -301,6 +302,12 @@ func TestServiceIsDown(t *testing.T) {
 	}
 	if !strings.Contains(strings.Join(r.Missing, "\n"), "only the service knows") {
 		t.Errorf("%q", r.Missing)
+	}
+	if german := r.Say(&words.German); len(german) != len(r.Missing) || !strings.Contains(strings.Join(german, "\n"), "Was nur der Dienst weiß (sein Zustand, seine Einstellungen und seine Aufzeichnung): der Dienst läuft nicht.") {
+		t.Errorf("%q", german)
+	}
+	if read := (&Result{Missing: []string{"x"}}).Say(&words.German); !slices.Equal(read, []string{"x"}) {
+		t.Errorf("%q", read)
 	}
 	root, files := unzip(t, out)
 	if !strings.HasPrefix(root, "stile_logs_") || files["app/logs/a.log"] == "" || !strings.Contains(files["missing.txt"], "service") || files["manifest.json"] == "" || !strings.Contains(files["summary.html"], "does not answer") || files["app/logs/dangling.log"] != "" || !strings.Contains(files["app/general_settings.json"], "start_minimized") {

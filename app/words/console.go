@@ -157,6 +157,18 @@ type Console struct {
 	ExportMissing  string
 	ExportCanceled string
 	ExportBusy     string
+	ExportFailed   func(reason string) string
+	// What an export lacks, and why.
+	MissingFile    func(name, why string) string
+	MissingPart    func(name, why string) string
+	MissingService func(why string) string
+	MissingRest    func(why string) string // of what the service has
+	MissingDisk    func(files, why string) string
+	NotReadable    string
+	NotRunning     string                    // the service is
+	NotThere       string                    // a file is
+	NotAnswering   string                    // the service is, any more
+	TooLong        func(limit string) string // a file is, in MB
 	ExportSure     string
 	ExportSureText string
 
@@ -168,6 +180,14 @@ type Console struct {
 	Checked    func(at string) string
 	AsksUs     string
 	AsksOthers string
+	// What is asked, and why it was of no use.
+	CheckSentinel func(address string) string
+	CheckPortal   string
+	CheckPortalAt func(server string) string
+	CheckResource string
+	NoSuchName    string
+	NoAnswer      string
+	Impostor      string // something else answers in our resolver's place
 
 	// Recent events.
 	Lately           string

@@ -153,6 +153,21 @@ var englishConsole = Console{
 	ExportMissing:  "What is not in it",
 	ExportCanceled: "The export was stopped; no file was written.",
 	ExportBusy:     "An export is under way already.",
+	ExportFailed:   func(reason string) string { return "No export was written: " + reason },
+	MissingFile:    func(name, why string) string { return name + ": " + why + "." },
+	MissingPart:    func(name, why string) string { return name + ", or a part of it: " + why + "." },
+	MissingService: func(why string) string {
+		return "What only the service knows (its state, settings and flight record): " + why + "."
+	},
+	MissingRest: func(why string) string { return "A part of what the service has: " + why + "." },
+	MissingDisk: func(files, why string) string {
+		return "The disk is full (" + why + "): " + files + " files were left out, those that tell least. Free some space and try again, or write it to another disk."
+	},
+	NotReadable:    "this user may not read it; try again with sudo, or while the service runs",
+	NotRunning:     "the service is not running",
+	NotThere:       "there is no such file or folder",
+	NotAnswering:   "the service stopped answering; restart it with: sudo systemctl restart stiled",
+	TooLong:        func(limit string) string { return "it is longer than " + limit + " MB" },
 	ExportSure:     "Export with all names?",
 	ExportSureText: "The file will show whom you work for, and the names and addresses of what you reach. Give it only to somebody who may know that.",
 
@@ -163,6 +178,14 @@ var englishConsole = Console{
 	Checked:    func(at string) string { return "Checked at " + at },
 	AsksUs:     "The system asks our resolver first",
 	AsksOthers: "The system asks other resolvers than ours",
+
+	CheckSentinel: func(address string) string { return "Our resolver " + address + " answers" },
+	CheckPortal:   "The portal's name, as programs ask",
+	CheckPortalAt: func(server string) string { return "The portal's name, asking " + server },
+	CheckResource: "The first resource's name, as programs ask",
+	NoSuchName:    "there is no such name",
+	NoAnswer:      "no answer in time",
+	Impostor:      "something else answers at this address: it knows a name that ours denies",
 
 	Lately:           "Recent events",
 	NoEvents:         "Nothing has happened since the app started.",

@@ -155,6 +155,21 @@ var germanConsole = Console{
 	ExportMissing:  "Was nicht darin ist",
 	ExportCanceled: "Der Export wurde abgebrochen; es wurde keine Datei geschrieben.",
 	ExportBusy:     "Ein Export läuft bereits.",
+	ExportFailed:   func(reason string) string { return "Es wurde kein Export geschrieben: " + reason },
+	MissingFile:    func(name, why string) string { return name + ": " + why + "." },
+	MissingPart:    func(name, why string) string { return name + " oder ein Teil davon: " + why + "." },
+	MissingService: func(why string) string {
+		return "Was nur der Dienst weiß (sein Zustand, seine Einstellungen und seine Aufzeichnung): " + why + "."
+	},
+	MissingRest: func(why string) string { return "Ein Teil dessen, was der Dienst hat: " + why + "." },
+	MissingDisk: func(files, why string) string {
+		return "Der Datenträger ist voll (" + why + "): " + files + " Dateien wurden weggelassen, die am wenigsten aussagen. Schaffen Sie Platz, und versuchen Sie es noch einmal, oder schreiben Sie auf einen anderen Datenträger."
+	},
+	NotReadable:    "dieser Benutzer darf es nicht lesen; versuchen Sie es mit sudo, oder während der Dienst läuft",
+	NotRunning:     "der Dienst läuft nicht",
+	NotThere:       "eine solche Datei oder einen solchen Ordner gibt es nicht",
+	NotAnswering:   "der Dienst antwortet nicht mehr; starten Sie ihn neu mit: sudo systemctl restart stiled",
+	TooLong:        func(limit string) string { return "länger als " + limit + " MB" },
 	ExportSure:     "Mit allen Namen exportieren?",
 	ExportSureText: "Die Datei zeigt, für wen Sie arbeiten, und die Namen und Adressen dessen, was Sie erreichen. Geben Sie sie nur jemandem, der das wissen darf.",
 
@@ -165,6 +180,14 @@ var germanConsole = Console{
 	Checked:    func(at string) string { return "Geprüft um " + at },
 	AsksUs:     "Das System fragt zuerst unseren Resolver",
 	AsksOthers: "Das System fragt andere Resolver als unseren",
+
+	CheckSentinel: func(address string) string { return "Unser Resolver " + address + " antwortet" },
+	CheckPortal:   "Der Name des Portals, gefragt wie Programme fragen",
+	CheckPortalAt: func(server string) string { return "Der Name des Portals, gefragt bei " + server },
+	CheckResource: "Der Name der ersten Ressource, gefragt wie Programme fragen",
+	NoSuchName:    "diesen Namen gibt es nicht",
+	NoAnswer:      "keine Antwort in der gegebenen Zeit",
+	Impostor:      "an dieser Adresse antwortet etwas anderes: Es kennt einen Namen, den unserer leugnet",
 
 	Lately:           "Letzte Ereignisse",
 	NoEvents:         "Seit dem Start der App ist nichts geschehen.",
