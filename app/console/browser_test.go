@@ -61,7 +61,7 @@ func browser(t *testing.T) *chrome.Browser {
 // wide and narrow are the sizes that pages are looked at in.
 const (
 	wide   = 1280
-	narrow = 360
+	narrow = 320
 )
 
 // every is each page once, with a bit of everything on it.

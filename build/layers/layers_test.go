@@ -3,12 +3,14 @@
 package layers
 
 import (
+	"cmp"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -181,6 +183,38 @@ func TestNoVagueNames(t *testing.T) {
 		if strings.Contains(f.text, "//"+"nolint") || strings.Contains(f.text, "//lint:"+"ignore") {
 			t.Errorf("%s silences a linter", f.name)
 		}
+	}
+}
+
+// named is a test, or several, in a document, with the folder where they are.
+var named = regexp.MustCompile("([a-z]+(?:/[a-z]+)+ )?((?:`(?:Test|Benchmark)\\w+` ?)+)")
+
+// What is promised is said to be proved by tests that exist.
+func TestPromisesNameTheirTests(t *testing.T) {
+	const doc = "build/desktop/ACCEPTANCE.md"
+	text, err := os.ReadFile(filepath.Join("../..", doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, f := range source(t) {
+		for _, d := range f.syntax.Decls {
+			if fn, is := d.(*ast.FuncDecl); is && f.test {
+				there[f.pkg+" "+fn.Name.Name] = true
+			}
+		}
+	}
+	found := 0
+	for _, m := range named.FindAllStringSubmatch(string(text), -1) {
+		pkg := cmp.Or(strings.TrimSpace(m[1]), filepath.Dir(doc))
+		for _, name := range strings.FieldsFunc(m[2], func(r rune) bool { return r == '`' || r == ' ' }) {
+			if found++; !there[pkg+" "+name] {
+				t.Errorf("%s: there is no %s in %s", doc, name, pkg)
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("%s names %d tests", doc, found)
 	}
 }
 
