@@ -15,7 +15,14 @@ func WriteFile(path string, data []byte, mode os.FileMode) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	return replace(path, data, mode, os.CreateTemp)
+}
+
+// replace is the rest of WriteFile, once there is a folder; create makes the
+// temporary file.
+func replace(path string, data []byte, mode os.FileMode, create func(dir, pattern string) (*os.File, error)) error {
+	dir := filepath.Dir(path)
+	f, err := create(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

@@ -17,10 +17,6 @@ func TestWriteFileReplacesWhole(t *testing.T) {
 			t.Fatalf("%q, %v", got, err)
 		}
 	}
-	info, _ := os.Stat(path)
-	if info.Mode().Perm() != 0o600 {
-		t.Error(info.Mode())
-	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".*")); len(left) > 0 {
 		t.Error("left behind:", left)
 	}

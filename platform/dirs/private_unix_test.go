@@ -71,3 +71,23 @@ func TestFolderOfTheSession(t *testing.T) {
 		}
 	}
 }
+
+func TestFilesHaveTheirModeWhateverTheUmask(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "state.json")
+	for _, mode := range []os.FileMode{0o600, 0o644} {
+		if err := WriteFile(path, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+		if info, _ := os.Stat(path); info.Mode().Perm() != mode {
+			t.Errorf("%v instead of %v", info.Mode(), mode)
+		}
+	}
+	if err := WriteSecret(path, nil); err != nil {
+		t.Fatal(err)
+	}
+	for p, want := range map[string]os.FileMode{path: 0o600, filepath.Dir(path): 0o700} {
+		if info, _ := os.Stat(p); info.Mode().Perm() != want {
+			t.Errorf("%s: %v", p, info.Mode())
+		}
+	}
+}

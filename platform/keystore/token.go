@@ -61,12 +61,8 @@ func FromFile(path string) (string, error) {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	if err := private(info); err != nil {
-		return "", fmt.Errorf("%s %w; run: chown root:root %s && chmod 0600 %s", path, err, path, path)
+	if err := private(f); err != nil {
+		return "", fmt.Errorf("%s %w", path, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
 	if err != nil {
@@ -102,7 +98,7 @@ func sendable(token string) bool {
 }
 
 // Store writes a token file that only we may read, atomically.
-func Store(path, token string) error { return dirs.WriteFile(path, []byte(clean(token)+"\n"), 0o600) }
+func Store(path, token string) error { return dirs.WriteSecret(path, []byte(clean(token)+"\n")) }
 
 // Delete removes a token file; it is no error if there is none.
 func Delete(path string) error {

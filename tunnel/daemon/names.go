@@ -106,7 +106,7 @@ func saveNames(path string, list []core.ProxyName) error {
 	if err != nil {
 		return err
 	}
-	return dirs.WriteFile(path, append(text, '\n'), 0o600)
+	return dirs.WriteSecret(path, append(text, '\n'))
 }
 
 func readBounded(path string, most int64) ([]byte, error) {

@@ -242,5 +242,5 @@ func saveJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return dirs.WriteFile(path, append(text, '\n'), 0o600)
+	return dirs.WriteSecret(path, append(text, '\n'))
 }

@@ -168,6 +168,9 @@ func (o options) config(log *slog.Logger) (c daemon.Config, err error) {
 	if c.DNS, err = dnsctl.ParseMode(o.DNS); err != nil {
 		return c, err
 	}
+	if err := dirs.Protect(o.State); err != nil {
+		return c, err
+	}
 	if o.ID == "" {
 		if o.ID, err = machine.DeviceID(o.State, log); err != nil {
 			return c, err
