@@ -34,7 +34,7 @@ func TestHelpAndMisuse(t *testing.T) {
 	}{
 		{"", 0, "sign-in"}, {"--help", 0, "sign-out"}, {"sign-in --help", 0, "--no-browser"}, {"sign-out --help", 0, "Sign out"},
 		{"status --help", 0, "--watch"}, {"resources --help", 0, "--json"}, {"internet --help", 0, "on or off"}, {"version --help", 0, "--json"},
-		{"sing-in", 2, "stile --help"}, {"status --jason", 2, "--json"}, {"internet", 2, "<state>"}, {"internet maybe", 2, "on"}, {"status now", 2, "now"},
+		{"sing-in", 2, "stile --help"}, {"status --jason", 2, "--json"}, {"internet maybe", 2, "say on or off"}, {"status now", 2, "now"},
 		{"status", 1, "sudo systemctl start stiled"},
 	} {
 		self, err := os.Executable()
@@ -132,6 +132,13 @@ func TestInternet(t *testing.T) {
 	want := []ipc.Command{ipc.SetInternet{On: true}, ipc.SetInternet{On: true}, ipc.SetInternet{On: true}, ipc.SetInternet{}}
 	if got := f.told(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v", got)
+	}
+	f.run(t, "internet").want(t, done, "Other traffic goes out directly.", "")
+	f.set(func(s *ipc.State) { s.Internet.On = true })
+	f.run(t, "internet").want(t, done, "All traffic goes through the tunnel.", "")
+	f.run(t, "internet", "maybe").want(t, misuse, "", "on")
+	if got := f.told(); len(got) != len(want) {
+		t.Errorf("asking changed something: %v", got)
 	}
 	f.react = func(*fake, ipc.Command) error { return errBroken }
 	f.run(t, "internet", "on").want(t, failed, "", "it is broken")

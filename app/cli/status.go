@@ -176,25 +176,36 @@ func signedOut(s *ipc.State) error {
 }
 
 type internetCommand struct {
-	State string `arg:"" enum:"on,off" help:"on or off."`
+	State string `arg:"" optional:"" help:"on or off. Without it, the present one is shown."`
 }
 
-// Run switches the Internet resource.
+// Validate tells what is wrong with the options.
+func (c *internetCommand) Validate() error {
+	if c.State != "" && c.State != "on" && c.State != "off" {
+		return fmt.Errorf("%q: say on or off", c.State)
+	}
+	return nil
+}
+
+// Run switches the Internet resource, and tells how it is.
 func (c internetCommand) Run(ctx context.Context, p *program) error {
-	l, _, err := p.connect(ctx)
+	l, s, err := p.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	if err := l.Do(ctx, ipc.SetInternet{On: c.State == "on"}); err != nil {
-		return err
-	}
-	s, err := l.Next(ctx)
-	if err != nil {
-		return err
+	on := s.Internet.On
+	if c.State != "" {
+		on = c.State == "on"
+		if err := l.Do(ctx, ipc.SetInternet{On: on}); err != nil {
+			return err
+		}
+		if s, err = l.Next(ctx); err != nil {
+			return err
+		}
 	}
 	switch {
-	case c.State == "off":
+	case !on:
 		fmt.Fprintln(p.out, "Other traffic goes out directly.")
 	case s.Session.Phase != ipc.Connected:
 		fmt.Fprintln(p.out, "Once you are connected, all traffic goes through the tunnel.")
