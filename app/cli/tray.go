@@ -28,6 +28,7 @@ import (
 	"stile/platform/desktop"
 	"stile/platform/keystore"
 	"stile/platform/logs"
+	"stile/platform/owner"
 	self "stile/platform/program"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
@@ -55,7 +56,7 @@ func (c trayCommand) Run(ctx context.Context, p *program) error {
 }
 
 func (c trayCommand) run(ctx context.Context, p *program) error {
-	if os.Geteuid() == 0 && os.Getenv("SUDO_UID") != "" {
+	if bySudo() {
 		return advice("The app belongs to your desktop, not to root: start it without sudo.")
 	}
 	first, err := instance.Acquire(p.dir)
@@ -191,13 +192,22 @@ func (p *program) registerAll() error {
 }
 
 // registerScheme makes the desktop open addresses of the sign-in with this
-// program.
+// program. Root leaves the desktop of whoever ran sudo alone: its files may be
+// links to those of others.
 func (p *program) registerScheme() error {
+	if bySudo() {
+		return errors.New("run by sudo")
+	}
 	path, err := self.Path()
 	if err != nil {
 		return err
 	}
 	return p.register(path)
+}
+
+func bySudo() bool {
+	_, _, sudo := owner.Invoker()
+	return sudo
 }
 
 // autostart makes the desktop start the app at login, or not. Unless the user

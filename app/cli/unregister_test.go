@@ -32,3 +32,37 @@ func TestTheDesktopForgets(t *testing.T) {
 		}
 	}
 }
+
+// Root, by sudo, writes and removes nothing in a folder where the user may have
+// put links to files of others.
+func TestSudoLeavesTheDesktopAlone(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NEEDS ROOT")
+	}
+	home := t.TempDir()
+	for _, v := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME"} {
+		t.Setenv(v, "")
+	}
+	t.Setenv("HOME", home)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	registered := 0
+	p := &program{register: func(string) error { registered++; return nil }}
+	if err := p.registerScheme(); err != nil || registered != 1 {
+		t.Errorf("without sudo: %v, registered %d times", err, registered)
+	}
+	if err := desktop.StartAtLogin(true, self); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SUDO_UID", "4711")
+	t.Setenv("SUDO_GID", "4711")
+	if err := p.registerScheme(); err == nil || registered != 1 {
+		t.Errorf("by sudo: %v, registered %d times", err, registered)
+	}
+	run{}.run(t, "", "unregister").want(t, failed, "", "without sudo")
+	if _, err := os.Stat(filepath.Join(home, ".config/autostart/stile.desktop")); err != nil {
+		t.Error(err)
+	}
+}
