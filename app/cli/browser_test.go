@@ -121,6 +121,29 @@ func fillIn(p *chrome.Page, address string) {
 	p.Wait(`!document.querySelector("#email") && document.body.innerText.includes("Alice Doe")`)
 }
 
+// fit checks that a page can be read, in light and in dark, and on a phone.
+func fit(t *testing.T, p *chrome.Page) {
+	t.Helper()
+	for _, theme := range []string{"dark", "light"} {
+		p.Prefer("prefers-color-scheme", theme)
+		for _, width := range []int{320, 1280} {
+			p.Size(width, 800)
+			for _, w := range p.Poor() {
+				t.Errorf("%s, %d: %s", theme, width, w)
+			}
+			var wide bool
+			if p.Eval(`document.documentElement.scrollWidth > innerWidth`, &wide); wide {
+				t.Errorf("%s: wider than %d", theme, width)
+			}
+		}
+	}
+	var nameless []string
+	p.Eval(`[...document.querySelectorAll("input:not([type=hidden]), textarea, button, a")].filter(e => !(e.labels && e.labels.length) && !e.innerText.trim()).map(e => e.outerHTML.slice(0, 120))`, &nameless)
+	for _, w := range nameless {
+		t.Errorf("a control without a name: %s", w)
+	}
+}
+
 // back goes back by one page, as the button does.
 func back(p *chrome.Page) {
 	var h struct {
@@ -207,8 +230,11 @@ func byLoopback(t *testing.T, b *chrome.Browser, base string) {
 	f := serve(t, ipc.SignedOut)
 	address, results := signingIn(t, f, base, run{})
 	p := b.Page()
+	p.Go(address)
+	fit(t, p)
 	fillIn(p, address)
 	p.Wait(`location.pathname === "/done" && document.body.innerText.includes("You can close this page")`)
+	fit(t, p)
 	due(t, results).want(t, done, "Connected as Alice Doe (acme).", "")
 	wantConnect(t, f, base)
 	for _, at := range visited(p) {
@@ -270,6 +296,7 @@ func lateOrForSomebodyElse(t *testing.T, b *chrome.Browser, base string) {
 	forged := strings.Replace(ins[1].URL(), "&state=", "&state=0", 1)
 	fillIn(p, forged)
 	p.Wait(`location.pathname === "/signed-in" && document.body.innerText.includes("does not belong to the sign-in")`)
+	fit(t, p)
 }
 
 // Nobody listens where the browser is led: it comes back, finds the code, and
@@ -292,6 +319,7 @@ func byCode(t *testing.T, b *chrome.Browser, base string) {
 	p.Wait(`location.protocol === "chrome-error:"`)
 	back(p)
 	p.Wait(`location.pathname === "/acme/signed-in" && document.querySelector("details").open`)
+	fit(t, p)
 	shot(t, p, "sign-in-code.png")
 	io.WriteString(type_, "nonsense\n"+value(p, "#code")+"\n")
 	r := due(t, results)
@@ -315,6 +343,7 @@ func noBrowserHere(t *testing.T, b *chrome.Browser, base string) {
 	go func() { results <- run{in: in}.run(t, f.socket, "sign-in", "--auth-url", base) }()
 	p := b.Page()
 	fillIn(p, base+"/?as=headless-client") // as printed
+	fit(t, p)
 	io.WriteString(type_, value(p, "#token")+"\n")
 	due(t, results).want(t, done, base+"/?as=headless-client", "There is no desktop")
 	wantConnect(t, f, base)
