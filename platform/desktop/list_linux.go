@@ -39,7 +39,8 @@ func list(program, picture string) error {
 	return errors.Join(
 		dirs.WriteFile(icon, []byte(picture), 0o644),
 		dirs.WriteFile(entry, []byte("[Desktop Entry]\nType=Application\nName=Stile\nComment=Reach private resources by name\n"+
-			"Categories=Network;\nTerminal=false\nStartupNotify=false\nIcon="+icon+"\n"+run+ownEntry+"\n"), 0o644))
+			"Categories=Network;\nTerminal=false\nStartupNotify=false\nIcon="+icon+"\n"+
+			"TryExec="+strings.ReplaceAll(program, `\`, `\\`)+"\n"+run+ownEntry+"\n"), 0o644)) // TryExec: not shown once it is removed
 }
 
 // packaged reports whether the system has an entry for all its users.

@@ -40,11 +40,24 @@ func TestTheListOfPrograms(t *testing.T) {
 	if got := await(t, told); got != "\n" {
 		t.Errorf("started with %q", got)
 	}
+	if !strings.Contains(text(), "\nTryExec="+program+"\n") {
+		t.Errorf("it would be shown after it was removed: %s", text())
+	}
 	_, icon, _ := strings.Cut(text(), "Icon=")
 	icon, _, _ = strings.Cut(icon, "\n")
 	if got, err := os.ReadFile(icon); err != nil || string(got) != aPicture {
 		t.Errorf("%q, %v", got, err)
 	}
+	for _, name := range []string{`q"uo'te`, `back\slash`, "größe"} {
+		odd, told := recorder(t, name)
+		become(odd)
+		output(t, "gio", "launch", entry)
+		await(t, told)
+		if got := output(t, "desktop-file-validate", entry); got != "" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	become(program)
 	hidden := text() + "NoDisplay=true\n" // by the user
 	if err := os.WriteFile(entry, []byte(hidden), 0o644); err != nil {
 		t.Fatal(err)
