@@ -91,11 +91,26 @@ func TestAServiceThatRefusesThisUser(t *testing.T) {
 	d.notes.Gone(n)
 }
 
-// An update replaces program and service under a running app.
+// An update replaces program and service under a running app: the service speaks
+// another language, or the same and sees that the program is not the installed one
+// any more.
 func TestAServiceOfAnotherVersion(t *testing.T) {
+	for name, m := range map[string]ipc.Message{
+		"another protocol": {Hello: &ipc.Hello{Protocol: ipc.Protocol + 1, Version: "99"}},
+		"replaced":         {Goodbye: ipc.Problemf(ipc.WrongVersion, "Stile was updated while this program ran.")},
+	} {
+		t.Run(name, func(t *testing.T) { anotherVersion(t, frame(m)) })
+	}
+}
+
+func anotherVersion(t *testing.T, greeting []byte) {
 	d := open(t)
-	d.service.stranger(frame(ipc.Message{Hello: &ipc.Hello{Protocol: ipc.Protocol + 1, Version: "99"}}))
+	d.service.up()
 	a := d.run()
+	d.panel.Until("signed out", func(m traytest.Menu) bool { return m.Has("Sign In") })
+	d.service.down()
+	d.service.stranger(greeting)
+	d.within("the update is seen", soon, func(m traytest.Menu) bool { return m.Has(words.English.AppOutdated) })
 	d.shows("outdated", menu.View{Service: menu.Outdated})
 	n := d.notes.Await(words.English.AppOutdated)
 	before := d.panel.Registered()
