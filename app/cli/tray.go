@@ -28,7 +28,6 @@ import (
 	"stile/platform/desktop"
 	"stile/platform/keystore"
 	"stile/platform/logs"
-	"stile/platform/owner"
 	self "stile/platform/program"
 	"stile/tunnel/ipc"
 	"stile/tunnel/ipc/link"
@@ -205,10 +204,8 @@ func (p *program) registerScheme() error {
 	return p.register(path)
 }
 
-func bySudo() bool {
-	_, _, sudo := owner.Invoker()
-	return sudo
-}
+// bySudo reports whether somebody is root by sudo, whoever that is.
+func bySudo() bool { return os.Geteuid() == 0 && os.Getenv("SUDO_UID") != "" }
 
 // autostart makes the desktop start the app at login, or not. Unless the user
 // chose that just now, what they switched off in the desktop's settings stays
