@@ -103,6 +103,9 @@ func runHostileClient(s *stage) error {
 			return v.suffer(m, barrier, "greedy", downloads, hostileTurns)
 		}},
 		step{"the user's new connections work meanwhile, and the gateway's memory is bounded", func() error {
+			if err := barrier.Raise(); err != nil {
+				return err
+			}
 			stop := m.assail(s.ctx)
 			defer stop()
 			if err := pause(s.ctx, 5*time.Second); err != nil {
