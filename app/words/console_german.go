@@ -121,7 +121,7 @@ var germanConsole = Console{
 	WhyPattern: func(pattern string) string {
 		return "Die Ressource steht für alle von " + pattern + ": Nennen Sie den Rechner."
 	},
-	WhyCode:         "Code für Ihre Unterstützung:",
+	WhyCode:         "Code für die Unterstützung:",
 	WhySteps:        "Schritt für Schritt",
 	StepOK:          "in Ordnung",
 	StepFailed:      "hier endet der Weg",
@@ -141,7 +141,7 @@ var germanConsole = Console{
 	BackToResources: "Zurück zu den Ressourcen",
 
 	ExportTitle:    "Protokolle für die Unterstützung exportieren",
-	ExportText:     "Eine Datei mit allem, was braucht, wer Ihnen hilft: Protokolle, Status, DNS, Routen und Einstellungen. Passwörter und Schlüssel sind nie darin.",
+	ExportText:     "Eine Datei mit allem, was jemand braucht, der Ihnen hilft: Protokolle, Status, DNS, Routen und Einstellungen. Passwörter und Schlüssel sind nie darin.",
 	ExportNames:    "Namen und Adressen",
 	ExportReplace:  "Durch Platzhalter ersetzen (empfohlen)",
 	ExportKeep:     "Die Namen von Personen, Rechnern und Ressourcen behalten",
@@ -169,7 +169,7 @@ var germanConsole = Console{
 	NotRunning:     "der Dienst läuft nicht",
 	NotThere:       "eine solche Datei oder einen solchen Ordner gibt es nicht",
 	NotAnswering:   "der Dienst antwortet nicht mehr; starten Sie ihn neu mit: sudo systemctl restart stiled",
-	TooLong:        func(limit string) string { return "länger als " + limit + " MB" },
+	TooLong:        func(limit string) string { return "größer als " + limit + " MB" },
 	ExportSure:     "Mit allen Namen exportieren?",
 	ExportSureText: "Die Datei zeigt, für wen Sie arbeiten, und die Namen und Adressen dessen, was Sie erreichen. Geben Sie sie nur jemandem, der das wissen darf.",
 
@@ -182,12 +182,12 @@ var germanConsole = Console{
 	AsksOthers: "Das System fragt andere Resolver als unseren",
 
 	CheckSentinel: func(address string) string { return "Unser Resolver " + address + " antwortet" },
-	CheckPortal:   "Der Name des Portals, gefragt wie Programme fragen",
-	CheckPortalAt: func(server string) string { return "Der Name des Portals, gefragt bei " + server },
-	CheckResource: "Der Name der ersten Ressource, gefragt wie Programme fragen",
+	CheckPortal:   "Der Name des Portals, wie ihn Programme erfragen",
+	CheckPortalAt: func(server string) string { return "Der Name des Portals, erfragt bei " + server },
+	CheckResource: "Der Name der ersten Ressource, wie ihn Programme erfragen",
 	NoSuchName:    "diesen Namen gibt es nicht",
 	NoAnswer:      "keine Antwort in der gegebenen Zeit",
-	Impostor:      "an dieser Adresse antwortet etwas anderes: Es kennt einen Namen, den unserer leugnet",
+	Impostor:      "an dieser Adresse antwortet etwas anderes: Es kennt einen Namen, den es laut unserem Resolver nicht gibt",
 
 	Lately:           "Letzte Ereignisse",
 	NoEvents:         "Seit dem Start der App ist nichts geschehen.",
