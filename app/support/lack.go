@@ -9,6 +9,7 @@ import (
 	"stile/app/words"
 	"stile/platform/ipcsock"
 	"stile/tunnel/ipc"
+	"stile/tunnel/ipc/link"
 )
 
 // A lack is something that is not in an archive, and why.
@@ -59,8 +60,14 @@ func explain(w *words.Words, err error) string {
 		return t.NotRunning
 	case errors.Is(err, os.ErrNotExist):
 		return t.NotThere
-	case errors.Is(err, errIdle):
+	case errors.Is(err, errIdle), errors.Is(err, link.ErrSilent):
 		return t.NotAnswering
+	case errors.Is(err, ipcsock.ErrDenied):
+		return strings.TrimSuffix(w.MayNotSpeak, ".")
+	case errors.Is(err, link.ErrStranger):
+		return strings.TrimSuffix(w.Stranger, ".")
+	case errors.Is(err, link.ErrGone), errors.Is(err, ipc.ErrFrame), errors.Is(err, ipc.ErrMessage):
+		return strings.TrimSuffix(w.BrokeOff, ".")
 	case errors.Is(err, errTooLong):
 		return t.TooLong(strconv.Itoa(maxFile >> 20))
 	}

@@ -23,6 +23,7 @@ import (
 
 	"stile/app/prefs"
 	"stile/app/words"
+	"stile/platform/ipcsock"
 	"stile/platform/machine"
 	"stile/platform/route"
 	"stile/tunnel/id"
@@ -489,5 +490,17 @@ func TestFolderHasLogsAndKeptRecords(t *testing.T) {
 	}
 	if want := []string{"service/logs/a.log", "service/flight/flight-panic-1.jsonl"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+}
+
+// Why there is no service is said in the user's language, too.
+func TestWhyThereIsNoService(t *testing.T) {
+	for _, err := range []error{
+		ipcsock.ErrNobody, ipcsock.ErrDenied, link.ErrSilent, link.ErrStranger, link.ErrGone, ipc.ErrFrame, ipc.ErrMessage, errIdle, ipc.SayStopping.With(),
+	} {
+		got := explain(&words.German, fmt.Errorf("ask: %w", err))
+		if got == "" || strings.Contains(got, err.Error()) || strings.HasSuffix(got, ".") || got == explain(&words.English, err) {
+			t.Errorf("%v: %q", err, got)
+		}
 	}
 }
