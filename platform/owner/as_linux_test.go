@@ -39,12 +39,15 @@ func TestAs(t *testing.T) {
 	do(t, os.Mkdir(mine, 0o700), os.Mkdir(theirs, 0o700), os.Mkdir(open, 0o700), os.Chmod(open, 0o777), os.Mkdir(filepath.Join(open, "below"), 0o700))
 	do(t, os.Mkdir(filepath.Join(theirs, "roots"), 0o755), os.Chown(theirs, guest, 0))
 	do(t, os.Symlink(theirs, filepath.Join(mine, "to-theirs")), os.Symlink(mine, filepath.Join(theirs, "to-mine")), os.Lchown(filepath.Join(theirs, "to-mine"), guest, guest))
+	do(t, os.Symlink("../mine/to-theirs", filepath.Join(mine, "there")), os.Symlink("loop", filepath.Join(mine, "loop")))
 	me, them := "0", fmt.Sprint(guest)
 	for _, row := range []struct{ path, sudo, want string }{
 		{"/", "", me},
 		{mine, "", me},
 		{mine, "54321", me}, // sudo changes nothing about what is root's
-		{mine + "/to-theirs", "", me},
+		{mine + "/to-theirs", "", them},
+		{mine + "/there/roots", "", them},
+		{mine + "/loop", "", "too many"},
 		{open, "", me},
 		{open + "/below", "", "exchange"},
 		{theirs, "", them},

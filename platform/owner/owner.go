@@ -14,11 +14,11 @@ import (
 func Become(path string) error { return become(path) }
 
 // As calls do, in which files at path and below it are opened, read, made or
-// removed. If this process is root's, and path, which is absolute and
-// where something is, leads through
-// folders or links of somebody else, do has the rights of whoever ran sudo; if
-// nobody did, those of the owner of the first of these. do starts no goroutines.
-// The error is that of do, or says why do was not called.
+// removed. If this process is root's, and path, which is absolute, clean and of
+// something that is there, leads through folders or links of somebody else, do has
+// the rights of whoever ran sudo; if nobody did, those of the owner of the first
+// of these. do starts no goroutines. The error is that of do, or says why do was
+// not called.
 func As(path string, do func() error) error { return as(path, do) }
 
 // ErrNoFile means that there is something else at a path than a file.

@@ -72,15 +72,23 @@ func as(path string, do func() error) error {
 	return err
 }
 
-// whose returns the owner of the first part of an absolute path that is not
-// root's, and 0 if there is none. What comes before it nobody but root can
-// exchange. There must be something at path.
+// whose returns the owner of the first part of an absolute path, and of where
+// root's links on it lead, that is not root's, and 0 if there is none. What comes
+// before it nobody but root, and groups that root lets, can exchange. There must
+// be something at path.
 func whose(path string) (uid int, err error) {
 	foreign, err := unmapped()
 	if err != nil {
 		return 0, err
 	}
-	path = filepath.Clean(path)
+	return first(filepath.Clean(path), foreign, maxLinks)
+}
+
+// maxLinks is how many links the kernel follows on one way.
+const maxLinks = 40
+
+// first is whose of a clean path on which so many links may be.
+func first(path string, foreign func(uid uint32) bool, links int) (uid int, err error) {
 	loose := "" // a folder in which anybody may exchange anything
 	for end := 0; end <= len(path); end++ {
 		if end < len(path) && path[end] != '/' {
@@ -96,6 +104,19 @@ func whose(path string) (uid int, err error) {
 		}
 		if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 && !foreign(owner) {
 			return int(owner), nil
+		}
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if links == 0 {
+				return 0, &fs.PathError{Op: "follow", Path: part, Err: syscall.ELOOP}
+			}
+			to, err := os.Readlink(part)
+			if err != nil {
+				return 0, err
+			}
+			if !filepath.IsAbs(to) {
+				to = filepath.Join(filepath.Dir(part), to)
+			}
+			return first(filepath.Join(to, path[end:]), foreign, links-1)
 		}
 		if mode := info.Mode(); mode.IsDir() && mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0 {
 			loose = part
