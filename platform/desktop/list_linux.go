@@ -61,5 +61,9 @@ func unlist() error {
 	if text, err := read(entry); err != nil || !strings.Contains(string(text), ownEntry) {
 		return nil // nothing, or the user's
 	}
-	return errors.Join(os.Remove(entry), os.Remove(icon))
+	err = os.Remove(icon)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(entry))
 }

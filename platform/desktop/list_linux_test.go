@@ -84,6 +84,9 @@ func TestTheListOfPrograms(t *testing.T) {
 	}
 	t.Setenv("XDG_DATA_DIRS", t.TempDir())
 	become(another)
+	if err := os.Remove(icon); err != nil { // by the user
+		t.Fatal(err)
+	}
 	for range 2 {
 		if err := Unlist(); err != nil {
 			t.Fatal(err)
