@@ -19,7 +19,7 @@ var germanService = map[ipc.Notice]string{
 	ipc.SayHeldByOther:           "{holder} ist an diesem Computer bei Stile angemeldet. Bitten Sie diese Person, sich zuerst abzumelden, oder verwenden Sie: sudo stile sign-out",
 	ipc.SayTokenIsManaged:        "Der Administrator dieses Computers hat das Token festgelegt ({source}). Wenden Sie sich an ihn, oder entfernen Sie es dort, um sich selbst an- oder abzumelden.",
 
-	ipc.SayInternetIsOff: "Schalten Sie diese Ressource ein mit: stile internet on.",
+	ipc.SayInternetIsOff: "Schalten Sie diese Ressource ein mit: stile internet on",
 	ipc.SaySiteOffline:   "Am Standort dieser Ressource ist kein Gateway online. Wenden Sie sich an Ihren Administrator; bei der nächsten Benutzung wird es erneut versucht.",
 	ipc.SayNotConnected:  "Das Portal antwortet nicht; deshalb lässt sich kein neuer Zugriff anfordern.",
 

@@ -41,7 +41,7 @@ var (
 
 // Sentences about resources.
 var (
-	SayInternetIsOff = notice("internet-is-off", InternetIsOff, "Switch it on with: stile internet on.")
+	SayInternetIsOff = notice("internet-is-off", InternetIsOff, "Switch it on with: stile internet on")
 	SaySiteOffline   = notice("site-offline", SiteOffline, "No gateway of its site is online. Ask your administrator; it is tried again with the next use.")
 	SayNotConnected  = notice("not-connected", NotConnected, "The portal does not answer, so that no new access can be asked for.")
 )
