@@ -250,6 +250,12 @@ func TestFilesAreRotatedAndNamed(t *testing.T) {
 			t.Errorf("%s: %v %v", path, info, err)
 		}
 	}
+	for _, mode := range []os.FileMode{0o606, 0o660} { // whatever the umask is
+		l := open(t, Config{Mode: mode})
+		if info, err := os.Stat(l.file.path); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%v, %v, want mode %v", info.Mode(), err, mode)
+		}
+	}
 	if to, err := os.Readlink(filepath.Join(l.Dir(), "program.latest")); err != nil || to != filepath.Base(l.file.path) {
 		t.Errorf("the link leads to %q, %v; want %q", to, err, l.file.path)
 	}
@@ -383,7 +389,8 @@ func TestOldFilesGoFirst(t *testing.T) {
 	}
 	put(a, "1.log", 100, 50*time.Hour)
 	put(a, "2.log", 100, 20*time.Hour)
-	put(a, "3.log", 100, time.Minute)
+	put(a, "3.log", 100, 2*time.Minute)
+	put(a, "6.log", 100, time.Minute)
 	put(a, "notes.txt", 1000, 100*time.Hour)
 	put(b, "4.log", 100, 60*time.Hour)
 	put(b, "5.log", 100, 30*time.Hour)
@@ -404,10 +411,10 @@ func TestOldFilesGoFirst(t *testing.T) {
 		limit int64
 		want  string
 	}{
-		{500, "1.log 2.log 3.log notes.txt 0.log 4.log 5.log"},
-		{400, "1.log 2.log 3.log notes.txt 0.log 5.log"},
-		{300, "2.log 3.log notes.txt 0.log 5.log"},
-		{0, "3.log notes.txt 0.log 5.log"}, // one is young, one the last of its folder
+		{600, "1.log 2.log 3.log 6.log notes.txt 0.log 4.log 5.log"},
+		{500, "1.log 2.log 3.log 6.log notes.txt 0.log 5.log"},
+		{400, "2.log 3.log 6.log notes.txt 0.log 5.log"},
+		{0, "3.log 6.log notes.txt 0.log 5.log"}, // two are young, one is the last of its folder
 	} {
 		if err := Prune([]string{a, b, filepath.Join(a, "missing")}, c.limit, now); err != nil {
 			t.Error(err)
