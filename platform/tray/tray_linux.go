@@ -91,12 +91,12 @@ func (t *Tray) Run(ctx context.Context) error {
 	defer t.conn.Close()
 	defer g.Wait()
 	defer cancel()
-	n := newNotes(t)
-	g.Go(func() { n.deliver(ctx) })
-	r := registration{Tray: t}
 	if err := t.subscribe(ctx); err != nil {
 		return fmt.Errorf("watch the desktop: %w", err)
 	}
+	n := newNotes(t)
+	g.Go(func() { n.deliver(ctx) }) // now no click on one is missed
+	r := registration{Tray: t}
 	r.register(ctx)
 	for {
 		select {
@@ -117,7 +117,8 @@ func (t *Tray) Run(ctx context.Context) error {
 }
 
 // subscribe asks the bus for the signals that matter. It is done before the
-// first look at who is there, so that nobody who comes meanwhile is missed.
+// first look at who is there and before the first note, so that nobody who comes
+// meanwhile is missed, and no click.
 func (t *Tray) subscribe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()

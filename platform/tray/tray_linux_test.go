@@ -32,6 +32,12 @@ type stage struct {
 
 func raise(t *testing.T, panel bool) *stage {
 	t.Helper()
+	return raiseWith(t, panel)
+}
+
+// raiseWith lets the program have some notes before it runs.
+func raiseWith(t *testing.T, panel bool, early ...Note) *stage {
+	t.Helper()
 	bus, err := traytest.Bus(t)
 	if err != nil {
 		need.Otherwise(t, "%v; install dbus", err)
@@ -51,6 +57,9 @@ func raise(t *testing.T, panel bool) *stage {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, n := range early {
+		s.Notify(n)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -278,6 +287,20 @@ func TestNotesAreShownAndClicked(t *testing.T) {
 	s.notes.Click(n)
 	if got := next(t, s.clicks); got != "note!" {
 		t.Error(got)
+	}
+}
+
+// No click is missed, however early it comes.
+func TestTheFirstNoteCanBeClicked(t *testing.T) {
+	for range 20 {
+		s := raiseWith(t, false, Note{Key: "x", Title: "One", Command: "note!"})
+		s.notes.Click(s.notes.Await("One"))
+		if got := next(t, s.clicks); got != "note!" {
+			t.Error(got)
+		}
+		if err := s.end(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
