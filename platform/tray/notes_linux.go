@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -22,6 +23,10 @@ type click struct {
 	id  uint32
 	key string
 }
+
+// lastAnswer is how long the end of the program waits for the number of a note
+// that is on its way, so that it can be taken back.
+const lastAnswer = 300 * time.Millisecond
 
 // openNotes is how many notes are remembered so that they can be clicked.
 const openNotes = 64
@@ -117,8 +122,13 @@ type picture struct {
 // show has the desktop show one note, in place of the one with the number old
 // if that is not 0.
 func (n notes) show(ctx context.Context, note Note, old uint32) (id uint32, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	end := ctx
+	if end.Err() != nil {
+		return 0, end.Err()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(end), callTime)
 	defer cancel()
+	defer context.AfterFunc(end, func() { time.AfterFunc(lastAnswer, cancel) })()
 	o := n.conn.Object(notesName, notesPath)
 	var abilities []string
 	if err := o.CallWithContext(ctx, notesName+".GetCapabilities", 0).Store(&abilities); err != nil {

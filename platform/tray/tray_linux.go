@@ -91,7 +91,9 @@ func (t *Tray) Run(ctx context.Context) error {
 	defer t.conn.Close()
 	defer g.Wait()
 	defer cancel()
-	if err := t.subscribe(ctx); err != nil {
+	if err := t.subscribe(ctx); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("watch the desktop: %w", err)
 	}
 	n := newNotes(t)

@@ -304,6 +304,31 @@ func TestTheFirstNoteCanBeClicked(t *testing.T) {
 	}
 }
 
+// Nothing stays that the end of the program met on its way to the desktop.
+func TestTheLastNoteIsTakenBack(t *testing.T) {
+	for range 20 {
+		s := raiseWith(t, false, Note{Key: "x", Title: "One", Stay: true})
+		n := s.notes.Await("One")
+		if err := s.end(); err != nil {
+			t.Error(err)
+		}
+		s.notes.Gone(n)
+	}
+}
+
+// A desktop that does not answer does not hold the end up.
+func TestTheEndDoesNotWaitForWhoShowsNotes(t *testing.T) {
+	s := raise(t, true)
+	next(t, s.hosted)
+	release := s.notes.Block()
+	defer release()
+	s.Notify(Note{Key: "x", Title: "One", Stay: true})
+	began := time.Now()
+	if err := s.end(); err != nil || time.Since(began) > callTime/2 {
+		t.Error(err, time.Since(began))
+	}
+}
+
 func TestNobodyWaitsForWhoShowsNotes(t *testing.T) {
 	s := raise(t, true)
 	release := s.notes.Block()
