@@ -377,3 +377,36 @@ func TestN15ReopenedSessionKeepsItsPlace(t *testing.T) {
 }
 
 func clone(b []byte) []byte { return append([]byte(nil), b...) }
+
+// A busy session does not keep one that is over in memory for longer than a 64th
+// of its lifetime, however long it stays busy.
+func TestN12NobodyStaysBehindABusySession(t *testing.T) {
+	for _, test := range []struct {
+		life time.Duration
+		open func(w *world, port uint16)
+		busy func(w *world, port uint16)
+	}{
+		{udpLife, func(w *world, port uint16) {
+			w.goes(udp(client4, p4(foo, 0), port, 53), addrA)
+			w.comes(udp(addrA, client4, 53, port), p4(foo, 0))
+		}, func(w *world, port uint16) { w.goes(udp(client4, p4(foo, 0), port, 53), addrA) }},
+		{tcpOpen, func(w *world, port uint16) { w.handshake(port, p4(foo, 0), addrA) },
+			func(w *world, port uint16) { w.goes(tcp(client4, p4(foo, 0), port, 443, ack), addrA) }},
+	} {
+		w := newWorld(t)
+		w.announce("foo", foo, addrA)
+		test.open(w, 5000)
+		w.at(time.Millisecond)
+		test.open(w, 6000)
+		end := time.Millisecond + test.life + test.life/64
+		for at := test.life / 200; at < end; at += test.life / 200 {
+			w.at(at)
+			test.busy(w, 5000)
+		}
+		w.at(end)
+		w.Sweep(nobody, all, w.now)
+		if n := w.Len(); n != 1 {
+			t.Errorf("%v: %d sessions are left, one of them is busy", test.life, n)
+		}
+	}
+}
