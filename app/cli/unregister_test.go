@@ -9,8 +9,10 @@ import (
 	"stile/platform/desktop"
 )
 
-func TestTheDesktopForgets(t *testing.T) {
-	home := t.TempDir()
+// newHome is the home of a user who has set nothing, and this program.
+func newHome(t *testing.T) (home, self string) {
+	t.Helper()
+	home = t.TempDir()
 	for _, v := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME"} {
 		t.Setenv(v, "")
 	}
@@ -19,6 +21,11 @@ func TestTheDesktopForgets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return home, self
+}
+
+func TestTheDesktopForgets(t *testing.T) {
+	home, self := newHome(t)
 	desktop.Register(self) // the tools that it needs may be missing; the entry is written first
 	if err := errors.Join(desktop.List(self, "<svg/>"), desktop.StartAtLogin(true, self)); err != nil {
 		t.Fatal(err)
@@ -39,15 +46,7 @@ func TestSudoLeavesTheDesktopAlone(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, NEEDS ROOT")
 	}
-	home := t.TempDir()
-	for _, v := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME"} {
-		t.Setenv(v, "")
-	}
-	t.Setenv("HOME", home)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	home, self := newHome(t)
 	registered := 0
 	p := &program{register: func(string) error { registered++; return nil }}
 	if err := p.registerScheme(); err != nil || registered != 1 {

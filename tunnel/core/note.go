@@ -31,14 +31,14 @@ type Briefer interface {
 	Brief(r *Report, now time.Time)
 }
 
-// A Foreseer is a role that decides faster about packets that it was shown some
-// time before: all of a batch are, then Foreseen is called, and only then is the
-// role asked about each. It decides the same without; what it is shown may never
+// A Prefetcher is a role that has the memory brought near which it needs for a
+// batch of packets: it is shown all of them, then Prefetch is called, and only then
+// is it asked about each. It decides the same without; what it is shown may never
 // come, or be no packet at all.
-type Foreseer interface {
-	ForeseeOut(p packet.Packet) // Outbound will be asked about it
-	ForeseeIn(plain []byte)     // Inbound will be
-	Foreseen()
+type Prefetcher interface {
+	PrefetchOut(p packet.Packet) // Outbound will be asked about it
+	PrefetchIn(plain []byte)     // Inbound will be
+	Prefetch()
 }
 
 // An Explainer is a role that can say what became of a packet that goes nowhere:

@@ -100,11 +100,11 @@ const maxSlow = 1000
 
 // An Engine is one run of a role.
 type Engine struct {
-	c       Config
-	device  Device
-	sockets Sockets
-	outcome func() string // of the packet that the role was last given and that goes nowhere
-	foresee core.Foreseer // the role, or nil
+	c          Config
+	device     Device
+	sockets    Sockets
+	outcome    func() string   // of the packet that the role was last given and that goes nowhere
+	prefetcher core.Prefetcher // the role, or nil
 
 	mu   sync.Mutex // guards role, and what follows up to the blank line
 	role core.Role
@@ -133,9 +133,9 @@ func New(c Config) *Engine {
 	if c.Sockets == nil {
 		c.Sockets = func() (Sockets, error) { return udp.Open(udp.Port, c.Buffers) }
 	}
-	foresee, _ := c.Role.(core.Foreseer)
+	prefetcher, _ := c.Role.(core.Prefetcher)
 	return &Engine{
-		c: c, role: c.Role, foresee: foresee,
+		c: c, role: c.Role, prefetcher: prefetcher,
 		work: make(chan struct{}, 1), timer: make(chan struct{}, 1), inputs: make(chan func(core.Role, time.Time), 64),
 		ended: make(chan struct{}), tokens: make(chan struct{}, maxSlow), outcome: outcomeOf(c.Role),
 	}

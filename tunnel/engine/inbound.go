@@ -92,7 +92,7 @@ func (c *carrier) inbound(batch []arrival) {
 	deliver, size := c.writes[:0], 0
 	c.mu.Lock()
 	now := c.c.Now()
-	c.foreseeIn(batch)
+	c.prefetchIn(batch)
 	record := c.c.Flight.Begin(flight.In, now)
 	for i := range batch {
 		a := &batch[i]
@@ -119,17 +119,17 @@ func (c *carrier) inbound(batch []arrival) {
 	c.flush()
 }
 
-// foreseeIn shows the role, which is locked, what it will be asked about.
-func (c *carrier) foreseeIn(batch []arrival) {
-	if c.foresee == nil || len(batch) == 1 {
+// prefetchIn shows the role, which is locked, what it will be asked about.
+func (c *carrier) prefetchIn(batch []arrival) {
+	if c.prefetcher == nil || len(batch) == 1 {
 		return
 	}
 	for i := range batch {
 		if batch[i].opened {
-			c.foresee.ForeseeIn(batch[i].plain)
+			c.prefetcher.PrefetchIn(batch[i].plain)
 		}
 	}
-	c.foresee.Foreseen()
+	c.prefetcher.Prefetch()
 }
 
 // name finds each datagram's connection and reports whether there is anything

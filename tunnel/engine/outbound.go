@@ -58,7 +58,7 @@ func (c *carrier) outbound(slots [][]byte, sizes []int, packets []packet.Packet,
 
 	c.mu.Lock()
 	now := c.c.Now()
-	c.foreseeOut(packets)
+	c.prefetchOut(packets)
 	record := c.c.Flight.Begin(flight.Out, now)
 	for i, p := range packets {
 		routes[i] = core.Route{}
@@ -83,17 +83,17 @@ func (c *carrier) outbound(slots [][]byte, sizes []int, packets []packet.Packet,
 	c.flush()
 }
 
-// foreseeOut shows the role, which is locked, what it will be asked about.
-func (c *carrier) foreseeOut(packets []packet.Packet) {
-	if c.foresee == nil || len(packets) == 1 {
+// prefetchOut shows the role, which is locked, what it will be asked about.
+func (c *carrier) prefetchOut(packets []packet.Packet) {
+	if c.prefetcher == nil || len(packets) == 1 {
 		return
 	}
 	for _, p := range packets {
 		if !p.IsZero() {
-			c.foresee.ForeseeOut(p)
+			c.prefetcher.PrefetchOut(p)
 		}
 	}
-	c.foresee.Foreseen()
+	c.prefetcher.Prefetch()
 }
 
 // saw tells the flight record what the role, which is still locked, decided

@@ -89,7 +89,7 @@ type Core struct {
 	sweeping sweeping
 
 	refreshing refreshing
-	foresight  foresight
+	lookahead  lookahead
 
 	pathOut path.Output
 	out     core.Output

@@ -504,12 +504,12 @@ func FuzzN50Anything(f *testing.F) {
 		b.grant(1, dns(2, "*.corp.example"), 0)
 		b.name(1, 2, "wiki.corp.example", proxies(1), addrB)
 		if inbound {
-			b.c.ForeseeIn(raw)
-			b.c.Foreseen()
+			b.c.PrefetchIn(raw)
+			b.c.Prefetch()
 			b.send(1, raw)
 		} else if p, err := packet.Parse(raw); err == nil {
-			b.c.ForeseeOut(p)
-			b.c.Foreseen()
+			b.c.PrefetchOut(p)
+			b.c.Prefetch()
 			b.receive(raw)
 		}
 		for len(b.looks) > 0 {

@@ -158,7 +158,7 @@ func BenchmarkTranslate(b *testing.B) {
 					looks[i] = t.LookOut(out.at(i, n%4, uint16(1024+n/4), 20))
 				}
 				for i := range burst {
-					looks[i].Fetch()
+					looks[i].Prefetch()
 				}
 				for i := range burst {
 					if t.Out(out.views[i], crowd.now) != Forward {
@@ -170,7 +170,7 @@ func BenchmarkTranslate(b *testing.B) {
 					looks[i] = t.LookIn(in.at(i, n%4, uint16(1024+n/4), 22))
 				}
 				for i := range burst {
-					looks[i].Fetch()
+					looks[i].Prefetch()
 				}
 				for i := range burst {
 					s := t.Match(in.views[i], crowd.now)

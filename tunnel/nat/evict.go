@@ -63,7 +63,7 @@ func (t *Table) evict(at instant) bool {
 	}
 	t.remove(s, at, byEviction)
 	if next := t.worst(at); next != nil {
-		t.approach(next)
+		t.prefetch(next)
 	}
 	return true
 }

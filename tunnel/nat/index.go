@@ -37,11 +37,24 @@ func (h hasher) hash(k *key) uint32 {
 	return uint32(hi ^ lo)
 }
 
-// approach has the place brought near where a hash belongs.
-func (x *index) approach(hash uint32) {
+// prefetch has the memory brought near where a hash belongs.
+func (x *index) prefetch(hash uint32) {
 	if len(x.entries) > 0 {
 		prefetch.Line(unsafe.Pointer(&x.entries[hash&uint32(len(x.entries)-1)]))
 	}
+}
+
+// first returns the first session with a hash, 0 if there is none.
+func (x *index) first(hash uint32) ref {
+	if len(x.entries) == 0 {
+		return 0
+	}
+	mask := uint32(len(x.entries) - 1)
+	i := hash & mask
+	for x.entries[i].ref != 0 && x.entries[i].hash != hash {
+		i = (i + 1) & mask
+	}
+	return x.entries[i].ref
 }
 
 // add puts a session in. It must not be there.

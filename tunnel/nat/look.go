@@ -8,18 +8,18 @@ import (
 )
 
 // A Look is where the session of a packet will be searched. Whoever has many
-// packets at hand looks at all, then fetches all, and only then translates one
+// packets at hand looks at all, then prefetches all, and only then translates one
 // after another: so the processor waits for the memory of many sessions at once,
 // not for one after another. It is a hint: nothing depends on it, and the table
 // may change meanwhile. The zero Look is of no packet.
 type Look struct {
-	table    *Table
-	hash     uint32
-	incoming bool
+	rows *rows
+	in   *index
+	hash uint32
 }
 
-// IsZero reports whether there is nothing to fetch.
-func (l Look) IsZero() bool { return l.table == nil }
+// IsZero reports whether there is nothing to prefetch.
+func (l Look) IsZero() bool { return l.in == nil }
 
 // worthLook is how many sessions a table must have: fewer are in the cache of a
 // processor that has anything to do with them.
@@ -31,7 +31,7 @@ func (t *Table) LookOut(p packet.Packet) Look {
 		return Look{}
 	}
 	k, _, _ := t.outboundKey(p)
-	return t.look(&t.inside, &k, false)
+	return t.look(&t.inside, &k)
 }
 
 // LookIn looks at a packet that Match will be given.
@@ -40,17 +40,17 @@ func (t *Table) LookIn(p packet.Packet) Look {
 		return Look{}
 	}
 	k, _, _ := t.inboundKey(p)
-	return t.look(&t.outside, &k, true)
+	return t.look(&t.outside, &k)
 }
 
-func (t *Table) look(in *index, k *key, incoming bool) Look {
-	hash := t.hasher.hash(k)
-	in.approach(hash)
-	return Look{t, hash, incoming}
+func (t *Table) look(in *index, k *key) Look {
+	l := Look{&t.rows, in, t.hasher.hash(k)}
+	in.prefetch(l.hash)
+	return l
 }
 
-// Fetch has the session brought near, if there is one.
-func (l Look) Fetch() {
+// Prefetch has the session brought near, if there is one.
+func (l Look) Prefetch() {
 	if s := l.session(); s != nil {
 		prefetch.Line(unsafe.Pointer(s))
 		prefetch.Line(unsafe.Pointer(&s.sent))
@@ -63,19 +63,9 @@ func (l Look) session() *Session {
 	if l.IsZero() {
 		return nil
 	}
-	t := l.table
-	in := t.inside.entries
-	if l.incoming {
-		in = t.outside.entries
-	}
-	if len(in) == 0 {
+	r := l.in.first(l.hash)
+	if r == 0 {
 		return nil
 	}
-	mask := uint32(len(in) - 1)
-	for i := l.hash & mask; in[i].ref != 0; i = (i + 1) & mask {
-		if in[i].hash == l.hash {
-			return t.rows.at(in[i].ref)
-		}
-	}
-	return nil
+	return l.rows.at(r)
 }

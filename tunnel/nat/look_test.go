@@ -19,7 +19,7 @@ func TestLook(t *testing.T) {
 			if s := l.session(); s != nil {
 				t.Errorf("%d: found %+v, which is none", n, s)
 			}
-			l.Fetch()
+			l.Prefetch()
 		}
 		w.goes(out, addrA)
 	}
@@ -31,7 +31,7 @@ func TestLook(t *testing.T) {
 			if got := l.session(); got != want || got == nil {
 				t.Errorf("%d: found %+v, want %+v", n, got, want)
 			}
-			l.Fetch()
+			l.Prefetch()
 		}
 	}
 	if err := sound(w.Table); err != nil {
@@ -39,7 +39,7 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// What a look saw may be gone before it is fetched.
+// What a look saw may be gone before it is prefetched.
 func TestLookAtATableThatIsEmptied(t *testing.T) {
 	w := newWorld(t)
 	w.pace = unpaced
@@ -50,8 +50,8 @@ func TestLookAtATableThatIsEmptied(t *testing.T) {
 	l := w.LookOut(parse(t, udp(client4, p4(foo, 0), 1024, 53)))
 	w.Clear(w.now)
 	w.Sweep(nobody, all, w.now)
-	l.Fetch()
-	Look{}.Fetch()
+	l.Prefetch()
+	Look{}.Prefetch()
 	if s := l.session(); s != nil {
 		t.Errorf("found %+v", s)
 	}

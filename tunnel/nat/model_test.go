@@ -682,7 +682,7 @@ func (tr *trial) sendOut() {
 	for i, table := range tr.tables {
 		seen[i] = parse(tr, clone(b))
 		if i == 1 { // whether it is looked at before changes nothing
-			table.LookOut(seen[i]).Fetch()
+			table.LookOut(seen[i]).Prefetch()
 		}
 		if got := table.Out(seen[i], tr.model.now); got != want && !(want == Unresolved && got == NoFamily) {
 			tr.fatalf("table %d: %v for % x, want %v", i, got, b, want)

@@ -143,7 +143,7 @@ func (t *Table) open(p packet.Packet, k key, request bool, before key, at instan
 // that it would like.
 func (t *Table) admit(outside *key, inside key, restart, revived bool, at instant) Verdict {
 	fresh := !restart && !revived
-	t.outside.approach(t.hasher.hash(outside)) // needed in a moment
+	t.outside.prefetch(t.hasher.hash(outside)) // needed in a moment
 	switch {
 	case fresh && !t.pace.allows(at):
 		return TooFast

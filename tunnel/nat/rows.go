@@ -19,7 +19,7 @@ func chunkOf(n ref) (chunk, at int) {
 		return int(n / firstChunk), int(n % firstChunk)
 	}
 	doubled := bits.Len32(uint32(n/(perDoubling*firstChunk))) - 1
-	shift := (bits.Len(firstChunk) - 1 + doubled) & 31 // of a chunk's size
+	shift := (bits.Len(firstChunk) - 1 + doubled) & 31 // of a chunk's size; never more, which the compiler cannot know
 	return perDoubling*doubled + int(n>>shift), int(n & (1<<shift - 1))
 }
 

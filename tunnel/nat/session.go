@@ -28,13 +28,13 @@ type Session struct {
 	started        instant // when it entered the table
 	self           ref
 	proxy          slot   // of its binding; 0: the flow is not translated
-	place          uint32 // in the table's heap of those that may fail, from 1
+	place          uint32 // in the table's heap of those that may fail, from 1; 0: it will not
 	port           uint16 // the resource's in the first packet
 
 	links    [numLists]links
 	closed   instant     // when it became closed, if it is
 	began    instant     // when it sent its first SYN
-	fails    instant     // when it fails if nobody answers; 0: it does not
+	fails    instant     // when it fails if nobody answers, as long as it has a place
 	resource id.Resource // that let the first packet through, if known
 }
 
@@ -305,12 +305,12 @@ func (t *Table) leave(s *Session) {
 	}
 }
 
-// approach has the memory brought near that the end of a session will need:
-// where its keys are in the indexes, and its neighbours in the lists.
-func (t *Table) approach(s *Session) {
+// prefetch has the memory brought near that the end of a session needs: where its
+// keys are in the indexes, and its neighbours in the lists.
+func (t *Table) prefetch(s *Session) {
 	outside := s.outside()
-	t.inside.approach(t.hasher.hash(&s.inside))
-	t.outside.approach(t.hasher.hash(&outside))
+	t.inside.prefetch(t.hasher.hash(&s.inside))
+	t.outside.prefetch(t.hasher.hash(&outside))
 	for _, l := range s.links {
 		if l.prev != 0 {
 			prefetch.Line(unsafe.Pointer(&t.rows.at(l.prev).links))
@@ -346,7 +346,7 @@ func (t *Table) retire(at instant, limit int) (n int) {
 			t.remove(s, at, byTime)
 			n++
 			if next := t.classes[c].back; next != 0 {
-				t.approach(t.rows.at(next))
+				t.prefetch(t.rows.at(next))
 			}
 		}
 	}

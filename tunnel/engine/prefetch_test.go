@@ -13,36 +13,36 @@ import (
 	"stile/tunnel/wg"
 )
 
-// A foreseeing role writes down what it hears.
-type foreseeing struct {
+// A prefetching role writes down what it hears.
+type prefetching struct {
 	*peer
 	heard []string
 }
 
-func (f *foreseeing) ForeseeOut(p packet.Packet) { f.hear("out", p.Bytes()) }
-func (f *foreseeing) ForeseeIn(plain []byte)     { f.hear("in", packet.Trim(plain)) }
-func (f *foreseeing) Foreseen()                  { f.heard = append(f.heard, "all") }
+func (f *prefetching) PrefetchOut(p packet.Packet) { f.hear("out", p.Bytes()) }
+func (f *prefetching) PrefetchIn(plain []byte)     { f.hear("in", packet.Trim(plain)) }
+func (f *prefetching) Prefetch()                   { f.heard = append(f.heard, "all") }
 
-func (f *foreseeing) hear(way string, b []byte) {
+func (f *prefetching) hear(way string, b []byte) {
 	f.heard = append(f.heard, fmt.Sprintf("see %d %s", len(b), way))
 }
 
-func (f *foreseeing) Outbound(p packet.Packet, now time.Time) core.Route {
+func (f *prefetching) Outbound(p packet.Packet, now time.Time) core.Route {
 	f.heard = append(f.heard, fmt.Sprintf("decide %d out", len(p.Bytes())))
 	return f.peer.Outbound(p, now)
 }
 
-func (f *foreseeing) Inbound(k *wg.Keys, counter uint64, plain []byte, now time.Time) []byte {
+func (f *prefetching) Inbound(k *wg.Keys, counter uint64, plain []byte, now time.Time) []byte {
 	f.heard = append(f.heard, fmt.Sprintf("decide %d in", len(packet.Trim(plain))))
 	return f.peer.Inbound(k, counter, plain, now)
 }
 
 // A role that likes to is shown a batch before it decides about the first packet
 // of it; single packets it is not shown.
-func TestForesee(t *testing.T) {
+func TestPrefetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pa, pb := newPeers(t, time.Now(), netip.MustParseAddrPort(here), netip.MustParseAddrPort(there))
-		fa, fb := &foreseeing{peer: pa}, &foreseeing{peer: pb}
+		fa, fb := &prefetching{peer: pa}, &prefetching{peer: pb}
 		e := new(ether)
 		a, b := start(t, e, here, Config{Role: fa}), start(t, e, there, Config{Role: fb})
 		a.device.in <- [][]byte{udpPacket(0, 0, 0)} // waits for the handshake

@@ -61,20 +61,20 @@ func (h *herd) connect(t testing.TB, client byte, port uint16) {
 func (h *herd) port(session int) uint16 { return uint16(1024 + session) }
 
 // there and back carry a batch of packets of a client, each of a session that is
-// chosen at random; foreseen: the core is shown them before.
-func (h *herd) there(rng *rand.Rand, foreseen bool) (carried int) {
+// chosen at random; prefetched: the core is shown them before.
+func (h *herd) there(rng *rand.Rand, prefetched bool) (carried int) {
 	client := byte(rng.IntN(len(h.keys)))
 	a := c4(client + 1).As4()
 	for _, b := range h.plain {
 		copy(b, h.out)
 		copy(b[12:], a[:])
 		binary.BigEndian.PutUint16(b[20:], h.port(rng.IntN(h.each)))
-		if foreseen {
-			h.c.ForeseeIn(b)
+		if prefetched {
+			h.c.PrefetchIn(b)
 		}
 	}
-	if foreseen {
-		h.c.Foreseen()
+	if prefetched {
+		h.c.Prefetch()
 	}
 	for _, b := range h.plain {
 		if h.c.Inbound(h.keys[client], 1, b, h.now) != nil {
@@ -84,19 +84,19 @@ func (h *herd) there(rng *rand.Rand, foreseen bool) (carried int) {
 	return carried
 }
 
-func (h *herd) back(rng *rand.Rand, foreseen bool) (carried int) {
+func (h *herd) back(rng *rand.Rand, prefetched bool) (carried int) {
 	a := c4(byte(rng.IntN(len(h.keys))) + 1).As4()
 	for i, b := range h.plain {
 		copy(b, h.in)
 		copy(b[16:], a[:])
 		binary.BigEndian.PutUint16(b[22:], h.port(rng.IntN(h.each)))
 		h.packets[i], _ = packet.Parse(b)
-		if foreseen {
-			h.c.ForeseeOut(h.packets[i])
+		if prefetched {
+			h.c.PrefetchOut(h.packets[i])
 		}
 	}
-	if foreseen {
-		h.c.Foreseen()
+	if prefetched {
+		h.c.Prefetch()
 	}
 	for _, p := range h.packets {
 		if h.c.Outbound(p, h.now).Keys != nil {
@@ -108,28 +108,28 @@ func (h *herd) back(rng *rand.Rand, foreseen bool) (carried int) {
 
 // Being shown a batch changes no decision, takes no memory, and leaves nothing
 // behind.
-func TestForesee(t *testing.T) {
+func TestPrefetch(t *testing.T) {
 	h := newHerd(t, 3, 1000)
 	for _, raw := range [][]byte{nil, {0x45}, tcp(c4(99), addrA, 1, 2, syn)} { // of nobody
-		h.c.ForeseeIn(raw)
+		h.c.PrefetchIn(raw)
 	}
-	if n := len(h.c.foresight.looks); n != 0 {
+	if n := len(h.c.lookahead.looks); n != 0 {
 		t.Errorf("%d looks at nothing", n)
 	}
-	h.c.ForeseeIn(tcp(c4(2), addrA, h.port(5), 443, ack))
+	h.c.PrefetchIn(tcp(c4(2), addrA, h.port(5), 443, ack))
 	p, err := packet.Parse(tcp(addrA, c4(3), 443, h.port(5), ack))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.c.ForeseeOut(p)
-	if n := len(h.c.foresight.looks); n != 2 {
+	h.c.PrefetchOut(p)
+	if n := len(h.c.lookahead.looks); n != 2 {
 		t.Errorf("%d looks at two packets", n)
 	}
-	for range 10 * maxForesight {
-		h.c.ForeseeOut(p)
+	for range 10 * maxLooks {
+		h.c.PrefetchOut(p)
 	}
-	h.c.Foreseen()
-	if f := h.c.foresight; len(f.looks) != 0 || cap(f.looks) > 2*maxForesight || f.k != nil {
+	h.c.Prefetch()
+	if f := h.c.lookahead; len(f.looks) != 0 || cap(f.looks) > 2*maxLooks || f.k != nil {
 		t.Errorf("%d of %d looks are left", len(f.looks), cap(f.looks))
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -144,41 +144,41 @@ func TestForesee(t *testing.T) {
 }
 
 // A gateway with few sessions looks at one batch of a hundred.
-func TestForeseeRests(t *testing.T) {
+func TestPrefetchRests(t *testing.T) {
 	h := newHerd(t, 2, 16)
 	for n := range 3 * (restFor + 1) {
-		if rests := h.c.foresight.rest > 0; rests != (n%(restFor+1) > 0) {
+		if rests := h.c.lookahead.rest > 0; rests != (n%(restFor+1) > 0) {
 			t.Fatalf("batch %d: %v", n, rests)
 		}
-		h.c.ForeseeIn(tcp(c4(1), addrA, h.port(1), 443, ack))
-		h.c.Foreseen()
+		h.c.PrefetchIn(tcp(c4(1), addrA, h.port(1), 443, ack))
+		h.c.Prefetch()
 	}
 	for n := range uint16(500) {
 		h.connect(t, 0, 20000+n)
 	}
-	for h.c.Foreseen(); h.c.foresight.rest > 0; h.c.Foreseen() {
+	for h.c.Prefetch(); h.c.lookahead.rest > 0; h.c.Prefetch() {
 	}
 	for range 10 {
-		h.c.ForeseeIn(tcp(c4(1), addrA, h.port(1), 443, ack))
-		if len(h.c.foresight.looks) != 1 {
+		h.c.PrefetchIn(tcp(c4(1), addrA, h.port(1), 443, ack))
+		if len(h.c.lookahead.looks) != 1 {
 			t.Fatal("not looked at")
 		}
-		h.c.Foreseen()
+		h.c.Prefetch()
 	}
 }
 
 // What a packet of a batch costs the gateway, of clients with few sessions and
 // with many; the baseline is not shown it before.
-func BenchmarkForesee(b *testing.B) {
+func BenchmarkPrefetch(b *testing.B) {
 	for _, each := range []int{16, 16000} {
 		h := newHerd(b, 100, each)
-		for _, foreseen := range []bool{false, true} {
-			name := fmt.Sprintf("clients=%d/sessions=%d/%s", len(h.keys), each, map[bool]string{false: "baseline", true: "foreseen"}[foreseen])
+		for _, prefetched := range []bool{false, true} {
+			name := fmt.Sprintf("clients=%d/sessions=%d/%s", len(h.keys), each, map[bool]string{false: "baseline", true: "prefetched"}[prefetched])
 			b.Run(name, func(b *testing.B) {
 				rng := rand.New(rand.NewPCG(3, 4))
 				b.ReportAllocs()
 				for b.Loop() {
-					if h.there(rng, foreseen)+h.back(rng, foreseen) != 2*batchLen {
+					if h.there(rng, prefetched)+h.back(rng, prefetched) != 2*batchLen {
 						b.Fatal("dropped")
 					}
 				}
