@@ -336,7 +336,7 @@ func BenchmarkOne(b *testing.B) {
 				i++
 				now = now.Add(pace)
 			}
-			if t.Len() > n+int(time.Duration(grain(classUnconfirmed))/pace)+1 {
+			if t.Len() > n+int(time.Duration(grain)/pace)+1 {
 				b.Fatalf("%d rows", t.Len())
 			}
 		})

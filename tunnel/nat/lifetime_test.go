@@ -378,9 +378,11 @@ func TestN15ReopenedSessionKeepsItsPlace(t *testing.T) {
 
 func clone(b []byte) []byte { return append([]byte(nil), b...) }
 
-// A busy session does not keep one that is over in memory for longer than a 64th
-// of its lifetime, however long it stays busy.
+// A session that was busy for a while does not keep one that is over in memory
+// for longer than four seconds: there are five between two sweeps (N12: at most
+// ten).
 func TestN12NobodyStaysBehindABusySession(t *testing.T) {
+	const late = 4 * time.Second
 	for _, test := range []struct {
 		life time.Duration
 		open func(w *world, port uint16)
@@ -393,20 +395,23 @@ func TestN12NobodyStaysBehindABusySession(t *testing.T) {
 		{tcpOpen, func(w *world, port uint16) { w.handshake(port, p4(foo, 0), addrA) },
 			func(w *world, port uint16) { w.goes(tcp(client4, p4(foo, 0), port, 443, ack), addrA) }},
 	} {
-		w := newWorld(t)
-		w.announce("foo", foo, addrA)
-		test.open(w, 5000)
-		w.at(time.Millisecond)
-		test.open(w, 6000)
-		end := time.Millisecond + test.life + test.life/64
-		for at := test.life / 200; at < end; at += test.life / 200 {
-			w.at(at)
+		for _, busy := range []time.Duration{4500 * time.Millisecond, 10 * time.Second, time.Minute, test.life / 2} {
+			w := newWorld(t)
+			w.announce("foo", foo, addrA)
+			test.open(w, 5000)
+			w.at(time.Millisecond)
+			test.open(w, 6000)
+			for at := time.Second; at <= busy; at += max(time.Second, busy/100) {
+				w.at(at)
+				test.busy(w, 5000)
+			}
+			w.at(busy)
 			test.busy(w, 5000)
-		}
-		w.at(end)
-		w.Sweep(nobody, all, w.now)
-		if n := w.Len(); n != 1 {
-			t.Errorf("%v: %d sessions are left, one of them is busy", test.life, n)
+			w.at(time.Millisecond + test.life + late)
+			w.Sweep(nobody, all, w.now)
+			if n := w.Len(); n != 1 {
+				t.Errorf("%v, busy for %v: %d sessions are left, one of them lives", test.life, busy, n)
+			}
 		}
 	}
 }

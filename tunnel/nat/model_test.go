@@ -609,7 +609,7 @@ func (tr *trial) advance() {
 	}
 	for c := range swept.classes {
 		swept.all(&swept.classes[c], func(s *Session) bool {
-			if over := swept.at(to) - s.deadline(); over >= grain(s.class) {
+			if over := swept.at(to) - s.deadline(); over >= grain {
 				tr.fatalf("swept, but %+v is over since %v", s, time.Duration(over))
 			}
 			return true

@@ -239,17 +239,17 @@ func (s state) reopened() state {
 	return s
 }
 
-// grain is how exactly the list of a class is ordered, as long as there is room:
-// a session moves at most once in that time, a 64th of its lifetime. So a busy
-// one is not moved with each packet, which would take the memory of its
-// neighbours, too; and one that is over may stay that much longer.
-func grain(c class) instant { return instant(lifetimes[c]) / 64 }
+// grain is how exactly the lists of the classes are ordered, as long as there
+// is room: a session moves at most once in that time. So a busy session is not
+// moved with each packet, and one that is over may stay that much longer: with
+// the time between two sweeps less than the ten seconds of N12.
+const grain = instant(4 * time.Second)
 
 // update brings the lists in line with the session's times and state; before
 // is the state it had. Nothing refreshes a closed session (N10).
 func (t *Table) update(s *Session, before state, at instant) {
 	if s.state == before {
-		if !before.isClosed() && (at-s.listed >= grain(s.class) || t.exact) {
+		if !before.isClosed() && (at-s.listed >= grain || t.exact) {
 			t.classes[s.class].moveToFront(&t.rows, s)
 			s.listed = at
 		}
