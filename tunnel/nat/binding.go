@@ -376,14 +376,14 @@ func (t *Table) forget(b *binding, s *Session) {
 // one may be removed.
 func (t *Table) sessions(b *binding, yield func(*Session) bool) bool {
 	for _, p := range append([]*pin(nil), b.pins...) {
-		if !t.all(&p.warm, yield) {
+		if !t.each(&p.warm, yield) {
 			return false
 		}
 	}
-	return t.all(&b.idle, yield)
+	return t.each(&b.idle, yield)
 }
 
-func (t *Table) all(l *list, yield func(*Session) bool) bool {
+func (t *Table) each(l *list, yield func(*Session) bool) bool {
 	for next := l.front; next != 0; {
 		s := t.rows.at(next)
 		next = s.links[l.by].next

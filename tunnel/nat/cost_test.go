@@ -23,8 +23,13 @@ const among = 1 << 12
 func keepOnly(t *Table, sessions ...*Session) (back func()) {
 	keep := map[ref]bool{t.rows.vacant: true, t.rows.used: true}
 	ends := func(l *list) { keep[l.front], keep[l.back] = true, true }
-	for c := range t.classes {
-		ends(&t.classes[c])
+	for c := range t.evictable {
+		ends(&t.evictable[c])
+	}
+	if t.wheel != nil {
+		for _, first := range t.wheel.first {
+			keep[first] = true
+		}
 	}
 	ends(&t.opening)
 	for _, b := range t.bindings {
@@ -44,7 +49,7 @@ func keepOnly(t *Table, sessions ...*Session) (back func()) {
 	for _, s := range sessions {
 		keep[s.self] = true
 		for _, l := range s.links {
-			keep[l.prev], keep[l.next] = true, true
+			keep[l.prev&^bucketMark], keep[l.next] = true, true
 		}
 	}
 	delete(keep, 0)
@@ -107,7 +112,7 @@ func TestN34CostDoesNotGrow(t *testing.T) {
 	for _, test := range tests {
 		w := fullTable(t)
 		w.at(w.now.Sub(epoch) + test.wait)
-		w.sort() // which goes through all, once when the table has become full
+		w.ripen(w.Table.at(w.now), all) // which looks at each session once in the time after which it may go
 		for _, b := range w.bindings {
 			w.holder(b, w.Table.at(w.now)) // which looks at each session once for each packet it sent
 		}

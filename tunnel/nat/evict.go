@@ -1,10 +1,6 @@
 package nat
 
-import (
-	"cmp"
-	"slices"
-	"time"
-)
+import "math"
 
 // room reports whether another session fits. Rows whose time is over do not
 // count, and a session that is of little use to the client goes if it must
@@ -13,75 +9,49 @@ func (t *Table) room(at instant) bool {
 	if t.Len() < t.maxSessions {
 		return true
 	}
-	t.sort()
+	t.ripen(at, math.MaxInt)
 	return t.retire(at, 1) > 0 || t.evict(at)
-}
-
-// sort puts all classes in exact order, in which each packet keeps them until
-// there is room again.
-func (t *Table) sort() {
-	if t.exact {
-		return
-	}
-	t.exact = true
-	type place struct {
-		base instant
-		ref  ref
-	}
-	var order []place
-	for c := range t.classes {
-		l := &t.classes[c]
-		order = order[:0]
-		for next := l.back; next != 0; { // nearly sorted, oldest first
-			s := t.rows.at(next)
-			order = append(order, place{s.base(), next})
-			next = s.links[byClass].prev
-		}
-		slices.SortStableFunc(order, func(a, b place) int { return cmp.Compare(a.base, b.base) })
-		*l = list{}
-		for _, p := range order {
-			s := t.rows.at(p.ref)
-			s.listed = p.base
-			l.pushFront(&t.rows, s)
-		}
-	}
-}
-
-// relax gives the exact order up when there is room for an eighth more.
-func (t *Table) relax() {
-	if t.exact && t.Len() < t.maxSessions-t.maxSessions/8 {
-		t.exact = false
-	}
 }
 
 // evict ends the session that will be missed least, if there is one that may
 // go. Another may have to soon.
 func (t *Table) evict(at instant) bool {
-	s := t.worst(at)
+	s := t.worst()
 	if s == nil {
 		return false
 	}
 	t.remove(s, at, byEviction)
-	if next := t.worst(at); next != nil {
+	if next := t.worst(); next != nil {
 		t.prefetch(next)
 	}
 	return true
 }
 
-// worst returns the session that evict would end, or nil. The oldest of each
-// class is at the back of its list.
-func (t *Table) worst(at instant) *Session {
-	worst := cmp.Or(t.classes[classClosed].back, t.opening.back, t.classes[classICMP].back)
-	for _, c := range []struct {
-		class class
-		idle  time.Duration
-	}{{classUDP, holdFor}, {classOther, holdFor}, {classHalf, holdFor}, {classOpen, tcpHalf}} {
-		if back := t.classes[c.class].back; worst == 0 && back != 0 && at-t.rows.at(back).any >= instant(c.idle) {
-			worst = back
+// worst returns the session that evict would end, or nil.
+func (t *Table) worst() *Session {
+	if s := t.evictable[classClosed].back; s != 0 {
+		return t.rows.at(s)
+	}
+	if s := t.unfinished(); s != nil {
+		return s
+	}
+	for _, c := range []class{classICMP, classUDP, classOther, classHalf, classOpen} {
+		if s := t.evictable[c].back; s != 0 {
+			return t.rows.at(s)
 		}
 	}
-	if worst == 0 {
+	return nil
+}
+
+// unfinished returns the session with the oldest client packet of those that
+// nobody answered or that shake hands, or nil.
+func (t *Table) unfinished() *Session {
+	a, b := t.evictable[classUnconfirmed].back, t.opening.back
+	switch {
+	case a == 0 && b == 0:
 		return nil
+	case a == 0 || b != 0 && t.rows.at(b).out < t.rows.at(a).out:
+		return t.rows.at(b)
 	}
-	return t.rows.at(worst)
+	return t.rows.at(a)
 }

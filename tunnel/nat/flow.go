@@ -120,8 +120,8 @@ func (t *Table) ended(s *Session, at instant, why end) {
 func (t *Table) Flows(now time.Time) func(yield func(Flow) bool) {
 	at := t.at(now)
 	return func(yield func(Flow) bool) {
-		for c := range t.classes {
-			if !t.all(&t.classes[c], func(s *Session) bool { return !s.exists(at) || yield(t.flow(s)) }) {
+		for s := range t.rows.all {
+			if s.exists(at) && !yield(t.flow(s)) {
 				return
 			}
 		}
@@ -244,7 +244,7 @@ func (t *Table) latest(b *binding, at instant) (last *Session) {
 	if b.current == nil {
 		return nil
 	}
-	t.all(&b.current.warm, func(s *Session) bool {
+	t.each(&b.current.warm, func(s *Session) bool {
 		if at-s.out < instant(holdFor) && s.exists(at) && (last == nil || s.out > last.out) {
 			last = s
 		}

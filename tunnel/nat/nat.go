@@ -87,10 +87,10 @@ type Table struct {
 	took            func(time.Duration)
 	literal         bool
 	flows           bool
-	exact           bool // there was no room lately
 
-	classes     [numClasses]list // every session is in one, latest base first; a grain more or less unless exact
-	opening     list             // sessions that are unconfirmed or shake hands, latest client packet first
+	evictable   [numClasses]list // sessions that may make room for others (N47), latest base first
+	wheel       *wheel           // the others; nil if there was none yet
+	opening     list             // sessions that shake hands, latest client packet first
 	bindings    map[netip.Addr]*binding
 	unbound     []slot    // free ones of bound
 	past        past      // sessions that have ended

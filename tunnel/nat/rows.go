@@ -1,6 +1,11 @@
 package nat
 
-import "math/bits"
+import (
+	"math/bits"
+	"unsafe"
+
+	"stile/platform/prefetch"
+)
 
 // A ref names a session by its place in the rows of its table; 0: none.
 type ref uint32
@@ -68,8 +73,24 @@ func (r *rows) remove(s *Session) {
 	r.vacant = n
 }
 
-// Each session is in up to three lists: one of all sessions of its class, one
-// of those of its proxy address and one of those that are being opened.
+// all yields all sessions. The current one may be removed.
+func (r *rows) all(yield func(*Session) bool) {
+	for n := ref(1); n <= r.used; n++ {
+		if s := r.at(n); s.self != 0 && !yield(s) {
+			return
+		}
+	}
+}
+
+// prefetch has a session brought near that is about to leave a list.
+func (r *rows) prefetch(n ref) {
+	s := r.at(n)
+	prefetch.Line(unsafe.Pointer(s))
+	prefetch.Line(unsafe.Pointer(&s.links))
+}
+
+// Each session is in up to three lists: one of its class or in the wheel, one
+// of its proxy address and one of those that are being opened.
 const (
 	byClass = iota
 	byProxy

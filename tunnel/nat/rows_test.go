@@ -24,33 +24,47 @@ func TestSizeOfASession(t *testing.T) {
 
 // sound checks what must be true of a table's structure at any time.
 func sound(t *Table) error {
-	rows := 0
-	seen := map[ref]bool{}
-	for c := range t.classes {
-		prev := ref(0)
-		for next := t.classes[c].front; next != 0; {
-			s := t.rows.at(next)
-			inside, outside := s.inside, s.outside()
-			switch {
-			case s.self != next || s.links[byClass].prev != prev || int(s.class) != c || s.class != s.classify():
-				return fmt.Errorf("%+v is in the list of class %d", s, c)
-			case t.byInside(&inside) != s || t.byOutside(&outside) != s:
-				return fmt.Errorf("%+v cannot be found by its keys", s)
-			case s.listed > s.base() || prev != 0 && t.rows.at(prev).listed < s.listed:
-				return fmt.Errorf("%+v is out of order", s)
-			case t.exact && prev != 0 && t.rows.at(prev).base() < s.base():
-				return fmt.Errorf("%+v is out of exact order", s)
-			}
-			rows++
-			prev, next = next, s.links[byClass].next
+	rows, proxied := 0, 0
+	for s := range t.rows.all {
+		rows++
+		if s.proxy != 0 {
+			proxied++
 		}
-		if prev != t.classes[c].back {
-			return fmt.Errorf("class %d ends elsewhere", c)
+		if inside, outside := s.inside, s.outside(); t.byInside(&inside) != s || t.byOutside(&outside) != s {
+			return fmt.Errorf("%+v cannot be found by its keys", s)
+		}
+		if s.class != s.classify() {
+			return fmt.Errorf("%+v is not of class %d", s, s.class)
 		}
 	}
 	if rows != t.inside.n || rows != t.outside.n {
 		return fmt.Errorf("%d rows, %d inside and %d outside keys", rows, t.inside.n, t.outside.n)
 	}
+	listed := 0
+	for c := range t.evictable {
+		prev := ref(0)
+		for next := t.evictable[c].front; next != 0; listed++ {
+			s := t.rows.at(next)
+			switch {
+			case s.self != next || s.links[byClass].prev != prev || int(s.class) != c || s.marks&evictable == 0:
+				return fmt.Errorf("%+v is in the list of class %d", s, c)
+			case prev != 0 && t.rows.at(prev).base() < s.base():
+				return fmt.Errorf("%+v is out of order", s)
+			}
+			prev, next = next, s.links[byClass].next
+		}
+		if prev != t.evictable[c].back {
+			return fmt.Errorf("class %d ends elsewhere", c)
+		}
+	}
+	turning, err := t.wheel.sound(&t.rows)
+	if err != nil {
+		return err
+	}
+	if rows != listed+turning {
+		return fmt.Errorf("%d rows, %d evictable, %d in the wheel", rows, listed, turning)
+	}
+	seen := map[ref]bool{}
 	for _, b := range t.bindings {
 		if t.bound[b.slot-1] != b {
 			return fmt.Errorf("%v is not in its slot", b.addr)
@@ -60,12 +74,12 @@ func sound(t *Table) error {
 			return true
 		})
 		for _, p := range b.pins {
-			t.all(&p.warm, func(s *Session) bool {
+			t.each(&p.warm, func(s *Session) bool {
 				seen[s.self] = seen[s.self] && s.marks&warm != 0 && s.marks&resting == 0 && s.goesTo() == p.addr
 				return true
 			})
 		}
-		t.all(&b.idle, func(s *Session) bool {
+		t.each(&b.idle, func(s *Session) bool {
 			seen[s.self] = seen[s.self] && s.marks&warm == 0
 			return true
 		})
@@ -74,15 +88,6 @@ func sound(t *Table) error {
 		if !ok {
 			return fmt.Errorf("%+v is in a wrong list of its binding", t.rows.at(r))
 		}
-	}
-	proxied := 0
-	for c := range t.classes {
-		t.all(&t.classes[c], func(s *Session) bool {
-			if s.proxy != 0 {
-				proxied++
-			}
-			return true
-		})
 	}
 	if proxied != len(seen) {
 		return fmt.Errorf("%d of %d sessions are in the lists of bindings", len(seen), proxied)

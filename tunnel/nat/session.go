@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"math"
 	"net/netip"
 	"time"
 	"unsafe"
@@ -24,8 +25,8 @@ type Session struct {
 	out, any instant // last client packet; last packet that was no ICMP error
 
 	sent, received traffic
-	listed         instant // what its class went by when it was put into its place there
-	started        instant // when it entered the table
+	started        instant                          // when it entered the table
+	hashes         struct{ inside, outside uint32 } // of its keys
 	self           ref
 	proxy          slot   // of its binding; 0: the flow is not translated
 	place          uint32 // in the table's heap of those that may fail, from 1; 0: it will not
@@ -42,9 +43,10 @@ type Session struct {
 type marks uint8
 
 const (
-	failed  marks = 1 << iota // it shows failure (N6)
-	resting                   // it holds nothing: it is closed, or has failed
-	warm                      // it is in the list of its pin, not among the binding's idle ones
+	failed    marks = 1 << iota // it shows failure (N6)
+	resting                     // it holds nothing: it is closed, or has failed
+	warm                        // it is in the list of its pin, not among the binding's idle ones
+	evictable                   // it is in the list of its class, not in the wheel
 )
 
 // outside is the session's key on the resource's side.
@@ -90,9 +92,6 @@ const (
 	classOther
 	numClasses
 )
-
-// isOpening: nobody answered yet, or the handshake is incomplete.
-func (c class) isOpening() bool { return c == classUnconfirmed || c == classOpening }
 
 var lifetimes = [numClasses]time.Duration{
 	classClosed:      tcpOpening,
@@ -171,7 +170,7 @@ func (t *Table) touchOut(s *Session, flags packet.TCPFlags, at instant) {
 	if b != nil && s.marks&(warm|resting) == 0 {
 		t.wake(b, s)
 	}
-	if s.class.isOpening() {
+	if s.class == classOpening {
 		t.opening.moveToFront(&t.rows, s)
 	}
 }
@@ -239,19 +238,12 @@ func (s state) reopened() state {
 	return s
 }
 
-// grain is how exactly the lists of the classes are ordered, as long as there
-// is room: a session moves at most once in that time. So a busy session is not
-// moved with each packet, and one that is over may stay that much longer: with
-// the time between two sweeps less than the ten seconds of N12.
-const grain = instant(4 * time.Second)
-
 // update brings the lists in line with the session's times and state; before
 // is the state it had. Nothing refreshes a closed session (N10).
 func (t *Table) update(s *Session, before state, at instant) {
 	if s.state == before {
-		if !before.isClosed() && (at-s.listed >= grain || t.exact) {
-			t.classes[s.class].moveToFront(&t.rows, s)
-			s.listed = at
+		if s.marks&evictable != 0 && !before.isClosed() {
+			t.refresh(s)
 		}
 		return
 	}
@@ -277,9 +269,10 @@ func (t *Table) update(s *Session, before state, at instant) {
 // add puts a new session into the table and returns its row.
 func (t *Table) add(n *Session) *Session {
 	s := t.rows.add(n)
-	t.inside.add(t.hasher.hash(&s.inside), s.self)
 	outside := s.outside()
-	t.outside.add(t.hasher.hash(&outside), s.self)
+	s.hashes.inside, s.hashes.outside = t.hasher.hash(&s.inside), t.hasher.hash(&outside)
+	t.inside.add(s.hashes.inside, s.self)
+	t.outside.add(s.hashes.outside, s.self)
 	s.class = s.classify()
 	t.join(s)
 	if b := t.bindingOf(s); b != nil {
@@ -291,26 +284,46 @@ func (t *Table) add(n *Session) *Session {
 
 // join puts a session into the lists of its class.
 func (t *Table) join(s *Session) {
-	t.classes[s.class].pushFront(&t.rows, s)
-	s.listed = s.base()
-	if s.class.isOpening() {
+	if evictAfter[s.class] == 0 {
+		t.release(s)
+	} else {
+		t.await(s)
+	}
+	if s.class == classOpening {
 		t.opening.insertAfter(&t.rows, t.opening.behind(&t.rows, s.out), s)
 	}
 }
 
 func (t *Table) leave(s *Session) {
-	t.classes[s.class].remove(&t.rows, s)
-	if s.class.isOpening() {
+	if s.class == classOpening {
 		t.opening.remove(&t.rows, s)
 	}
+	if s.marks&evictable == 0 {
+		t.wheel.remove(&t.rows, s)
+		return
+	}
+	t.evictable[s.class].remove(&t.rows, s)
+	s.marks &^= evictable
 }
 
-// prefetch has the memory brought near that the end of a session needs: where its
-// keys are in the indexes, and its neighbours in the lists.
+// refresh has an evictable session be the one that was idle for the shortest
+// time, or evictable no more.
+func (t *Table) refresh(s *Session) {
+	l := &t.evictable[s.class]
+	if evictAfter[s.class] == 0 {
+		l.moveToFront(&t.rows, s)
+		return
+	}
+	l.remove(&t.rows, s)
+	s.marks &^= evictable
+	t.await(s)
+}
+
+// prefetch has the memory brought near that the end of an evictable session needs:
+// where its keys are in the indexes, and its neighbours in the lists.
 func (t *Table) prefetch(s *Session) {
-	outside := s.outside()
-	t.inside.prefetch(t.hasher.hash(&s.inside))
-	t.outside.prefetch(t.hasher.hash(&outside))
+	t.inside.prefetch(s.hashes.inside)
+	t.outside.prefetch(s.hashes.outside)
 	for _, l := range s.links {
 		if l.prev != 0 {
 			prefetch.Line(unsafe.Pointer(&t.rows.at(l.prev).links))
@@ -322,9 +335,8 @@ func (t *Table) prefetch(s *Session) {
 func (t *Table) remove(s *Session, at instant, why end) {
 	t.remember(s, at, why)
 	t.ended(s, at, why)
-	t.inside.remove(t.hasher.hash(&s.inside), s.self)
-	outside := s.outside()
-	t.outside.remove(t.hasher.hash(&outside), s.self)
+	t.inside.remove(s.hashes.inside, s.self)
+	t.outside.remove(s.hashes.outside, s.self)
 	t.leave(s)
 	t.pardon(s)
 	if b := t.bindingOf(s); b != nil {
@@ -333,22 +345,27 @@ func (t *Table) remove(s *Session, at instant, why end) {
 	t.rows.remove(s)
 }
 
-// retire removes sessions whose time is over, at most limit, and returns how
-// many; without exact order, some stay a grain longer. The latest to end is in
-// front of each list.
+// retire removes evictable sessions whose time is over, at most limit, and
+// returns how many. After ripen, these are all there are.
 func (t *Table) retire(at instant, limit int) (n int) {
-	for c := range t.classes {
-		for n < limit && t.classes[c].back != 0 {
-			s := t.rows.at(t.classes[c].back)
+	for c := range t.evictable {
+		for n < limit && t.evictable[c].back != 0 {
+			s := t.rows.at(t.evictable[c].back)
 			if s.exists(at) {
 				break
 			}
 			t.remove(s, at, byTime)
 			n++
-			if next := t.classes[c].back; next != 0 {
+			if next := t.evictable[c].back; next != 0 {
 				t.prefetch(t.rows.at(next))
 			}
 		}
 	}
 	return n
+}
+
+// retireAll removes all sessions whose time is over.
+func (t *Table) retireAll(at instant) {
+	t.ripen(at, math.MaxInt)
+	t.retire(at, math.MaxInt)
 }

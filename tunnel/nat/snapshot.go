@@ -38,7 +38,7 @@ var ErrSnapshot = errors.New("not a snapshot of a session table")
 func (t *Table) AppendSnapshot(dst []byte, now time.Time) []byte {
 	at := t.at(now)
 	t.judge(at)
-	t.retire(at, math.MaxInt)
+	t.retireAll(at)
 	bindings := make([]*binding, 0, len(t.bindings))
 	for _, b := range t.bindings {
 		t.settle(b, at)
@@ -53,13 +53,8 @@ func (t *Table) AppendSnapshot(dst []byte, now time.Time) []byte {
 		dst = b.append(dst, at)
 	}
 	sessions := make([]*Session, 0, t.Len())
-	for c := range t.classes {
-		t.all(&t.classes[c], func(s *Session) bool {
-			if s.exists(at) {
-				sessions = append(sessions, s)
-			}
-			return true
-		})
+	for s := range t.rows.all {
+		sessions = append(sessions, s)
 	}
 	slices.SortFunc(sessions, func(a, b *Session) int { return cmp.Or(cmp.Compare(a.out, b.out), a.inside.compare(b.inside)) })
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(sessions)))
@@ -174,7 +169,7 @@ func (t *Table) adopt(sessions []Session, at instant) {
 	for i := range sessions {
 		sessions[i].class = sessions[i].classify()
 	}
-	slices.SortStableFunc(sessions, func(a, b Session) int { return cmp.Compare(a.out, b.out) })
+	slices.SortStableFunc(sessions, func(a, b Session) int { return cmp.Compare(a.base(), b.base()) })
 	for i := range sessions {
 		s := t.add(&sessions[i])
 		if s.marks&failed != 0 || s.state.isClosed() && !t.literal {
@@ -183,9 +178,7 @@ func (t *Table) adopt(sessions []Session, at instant) {
 			}
 		}
 	}
-	t.sort()
-	t.retire(at, math.MaxInt)
-	t.relax()
+	t.retireAll(at)
 }
 
 // A reader reads a snapshot. After the first thing that cannot be so it is bad,

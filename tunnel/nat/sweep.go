@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"math"
 	"net/netip"
 	"time"
 
@@ -15,18 +14,18 @@ const collectEvery = time.Minute
 // proxy addresses that had neither an authorized resource nor a session for
 // ten minutes (N28). It changes no answer; call it every few seconds.
 //
-// It frees at most about limit things, so that packets do not wait for it, and
-// returns how many; if that is limit or more, there may be others.
-func (t *Table) Sweep(authorized func(id.Resource) bool, limit int, now time.Time) (freed int) {
+// It looks at about limit things at most, so that packets do not wait for it, and
+// returns at how many; if that is limit or more, there may be others.
+func (t *Table) Sweep(authorized func(id.Resource) bool, limit int, now time.Time) (seen int) {
 	at := t.at(now)
-	freed = t.retire(at, limit)
-	freed += t.sweepPast(at, limit-freed)
-	t.relax()
+	seen = t.ripen(at, limit)
+	seen += t.retire(at, limit-seen)
+	seen += t.sweepPast(at, limit-seen)
 	if t.Len() == 0 {
-		t.rows, t.inside, t.outside = rows{}, index{}, index{}
+		t.rows, t.inside, t.outside, t.wheel = rows{}, index{}, index{}, nil
 	}
-	if at < t.collectAt || freed >= limit {
-		return freed
+	if at < t.collectAt || seen >= limit {
+		return seen
 	}
 	t.collectAt = at + instant(collectEvery)
 	for _, b := range t.bindings {
@@ -35,7 +34,7 @@ func (t *Table) Sweep(authorized func(id.Resource) bool, limit int, now time.Tim
 	if len(t.bindings) == 0 {
 		t.bindings, t.bound, t.unbound = make(map[netip.Addr]*binding), nil, nil
 	}
-	return freed
+	return seen
 }
 
 func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instant) {
@@ -58,11 +57,9 @@ func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instan
 // given up (N28). What Events has for that remains to be fetched.
 func (t *Table) Clear(now time.Time) {
 	at := t.at(now)
-	t.retire(at, math.MaxInt)
-	for c := range t.classes {
-		for t.classes[c].back != 0 {
-			t.remove(t.rows.at(t.classes[c].back), at, byClearing)
-		}
+	t.retireAll(at)
+	for s := range t.rows.all {
+		t.remove(s, at, byClearing)
 	}
 	clear(t.bindings)
 	t.bound, t.unbound = nil, nil
