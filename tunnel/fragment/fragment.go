@@ -47,7 +47,7 @@ func New[V any](rng *rand.Rand) *Table[V] { return &Table[V]{rng: rng} }
 // A Key is what all fragments of a datagram have in common, and no others at
 // the same time.
 type Key struct {
-	src, dst [16]byte // IPv4 in mapped form
+	src, dst packet.Addr16
 	id       uint32
 	proto    packet.Proto
 	v6       bool

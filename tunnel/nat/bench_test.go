@@ -125,7 +125,7 @@ func BenchmarkTranslate(b *testing.B) {
 			}
 			out, in := prepare(b, outs(ack)), prepare(b, ins(ack))
 			rng := rand.New(rand.NewPCG(3, 4))
-			a, c := addrA.As16(), p4(foo, 0).As16()
+			a, c := packet.Addr16Of(addrA), packet.Addr16Of(p4(foo, 0))
 			b.ReportAllocs()
 			done := 0
 			for b.Loop() {
@@ -302,7 +302,7 @@ func BenchmarkOne(b *testing.B) {
 					index[1][where>>32&mask]++
 				}
 				i = (i + 1) % n
-				rows[i].inside.id++
+				rows[i].inside.rest++
 				rows[i].sent.packets++
 				rows[i].links[byClass].prev++
 			}

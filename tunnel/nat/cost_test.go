@@ -116,8 +116,8 @@ func TestN34CostDoesNotGrow(t *testing.T) {
 		for _, b := range w.bindings {
 			w.holder(b, w.Table.at(w.now)) // which looks at each session once for each packet it sent
 		}
-		k := key{addr: p4(foo, 0).As16(), id: middle, port: 443, proto: packet.TCP}
-		back := keepOnly(w.Table, w.byInside(&k))
+		k := keyTo(packet.Addr16Of(p4(foo, 0)), packet.TCP, false).with(middle, 443)
+		back := keepOnly(w.Table, w.byInside(k))
 		func() {
 			defer func() {
 				if problem := recover(); problem != nil {

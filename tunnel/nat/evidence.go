@@ -78,9 +78,9 @@ func (b *binding) dropOldest() {
 // refutes, and how often it was right.
 func (b *binding) acquit(s *Session, flags packet.TCPFlags) {
 	x := s.goesTo()
-	answered := s.inside.proto == packet.TCP && flags.Has(packet.SYN|packet.ACK)
+	answered := s.inside.proto() == packet.TCP && flags.Has(packet.SYN|packet.ACK)
 	b.evidence = slices.DeleteFunc(b.evidence, func(e evidence) bool {
-		return e.addr == x && (e.port == 0 || answered && e.port == s.inside.port)
+		return e.addr == x && (e.port == 0 || answered && e.port == s.inside.port())
 	})
 }
 
@@ -133,7 +133,7 @@ func (t *Table) judge(at instant) {
 			return
 		}
 		heap.Pop(t.failing())
-		t.fail(t.bindingOf(s), s, s.inside.port, s.fails)
+		t.fail(t.bindingOf(s), s, s.inside.port(), s.fails)
 	}
 }
 
@@ -163,12 +163,12 @@ func (t *Table) answered(b *binding, s *Session, flags packet.TCPFlags, at insta
 		return
 	}
 	t.pardon(s)
-	refused := s.inside.proto == packet.TCP && flags.Has(packet.RST) && !s.state.has(confirmed) && !s.state.has(spoke)
+	refused := s.inside.proto() == packet.TCP && flags.Has(packet.RST) && !s.state.has(confirmed) && !s.state.has(spoke)
 	if len(b.evidence) > 0 {
 		b.acquit(s, flags)
 	}
 	if refused {
-		b.note(s, s.inside.port, at)
+		b.note(s, s.inside.port(), at)
 	}
 	if s.marks&failed != 0 {
 		s.marks &^= failed

@@ -141,8 +141,8 @@ var stateNames = [numClasses]string{
 
 func (t *Table) flow(s *Session) Flow {
 	f := Flow{
-		Proto:      s.inside.proto,
-		Client:     s.inside.id,
+		Proto:      s.inside.proto(),
+		Client:     s.inside.id(),
 		Outside:    s.mapped,
 		Proxy:      s.inside.address(),
 		Real:       s.goesTo(),

@@ -29,7 +29,7 @@ func (t *Table) AccountOf(p packet.Packet, inbound bool) Account {
 
 // Charge counts a later fragment, if its session exists.
 func (t *Table) Charge(a Account, p packet.Packet, now time.Time) {
-	s := t.byInside(&a.inside)
+	s := t.byInside(a.inside)
 	switch {
 	case s == nil || !s.exists(t.at(now)):
 	case a.inbound:

@@ -20,7 +20,7 @@ func (t *Table) MatchError(p packet.Packet, now time.Time) *Session {
 	if !ok {
 		return nil
 	}
-	s := t.alive(t.byOutside(&k), t.at(now))
+	s := t.alive(t.byOutside(k), t.at(now))
 	if s == nil || k.isEcho() && request == s.state.has(hostOpened) {
 		return nil
 	}
@@ -44,9 +44,9 @@ func (t *Table) InError(s *Session, p packet.Packet, source netip.Addr, now time
 		q.SetDst(source)
 	}
 	if s.inside.isEcho() {
-		q.SetEchoID(s.inside.id)
+		q.SetEchoID(s.inside.id())
 	} else {
-		q.SetSrcPort(s.inside.id)
+		q.SetSrcPort(s.inside.id())
 	}
 	p.SetSrc(source)
 	p.Resum()
@@ -73,7 +73,7 @@ func (t *Table) MatchErrorOut(p packet.Packet, now time.Time) *Session {
 	if !ok {
 		return nil
 	}
-	s := t.alive(t.byInside(&k), t.at(now))
+	s := t.alive(t.byInside(k), t.at(now))
 	if s == nil || k.isEcho() && request != s.state.has(hostOpened) {
 		return nil
 	}
@@ -97,24 +97,4 @@ func (t *Table) OutError(s *Session, p packet.Packet) {
 		q.SetDstPort(s.mapped)
 	}
 	p.Resum()
-}
-
-// quotedKey is the key of the packet that an ICMP error quotes: far is the
-// resource's end of it, id the client's port, port the resource's. request
-// tells an echo request from a reply.
-func (t *Table) quotedKey(q packet.Quote, far netip.Addr, id, port uint16) (k key, request, ok bool) {
-	k = key{addr: far.As16(), proto: q.Proto(), v6: far.Is6()}
-	switch k.proto {
-	case packet.TCP:
-		k.id, k.port = id, port
-	case packet.UDP:
-		k.id = id
-		if t.isHost(&k.addr) {
-			k.port = port
-		}
-	case packet.ICMP, packet.ICMPv6:
-		k.id, request, ok = q.Echo()
-		return k, request, ok
-	}
-	return k, false, true
 }

@@ -15,7 +15,7 @@ func (t *Table) Match(p packet.Packet, now time.Time) *Session {
 	if !ok {
 		return nil
 	}
-	s := t.alive(t.byOutside(&k), t.at(now))
+	s := t.alive(t.byOutside(k), t.at(now))
 	if s == nil || request != s.state.has(hostOpened) && k.isEcho() {
 		return nil
 	}
@@ -30,13 +30,13 @@ func (t *Table) In(s *Session, p packet.Packet, now time.Time) {
 	if s.proxy != 0 {
 		p.SetSrc16(s.inside.addr)
 	}
-	if s.mapped == s.inside.id {
+	if s.mapped == s.inside.id() {
 		return
 	}
 	if s.inside.isEcho() {
-		p.SetEchoID(s.inside.id)
+		p.SetEchoID(s.inside.id())
 	} else {
-		p.SetDstPort(s.inside.id)
+		p.SetDstPort(s.inside.id())
 	}
 }
 
@@ -49,15 +49,15 @@ func (t *Table) Accept(p packet.Packet, now time.Time) Verdict {
 	switch {
 	case !ok || k.isEcho() && !request:
 		return NoSession
-	case k.proto == packet.TCP && (impossible(p.TCPFlags()) || !starts(p.TCPFlags())):
+	case k.proto() == packet.TCP && (impossible(p.TCPFlags()) || !starts(p.TCPFlags())):
 		return BadFlags
-	case t.alive(t.byInside(&k), at) != nil || !t.free(k, at):
+	case t.alive(t.byInside(k), at) != nil || !t.free(k, at):
 		return Exhausted
 	case !t.room(at):
 		return Full
 	}
 	s := &Session{inside: k, out: at, any: at, started: at, state: hostOpened, port: p.SrcPort()}
-	if k.proto == packet.TCP && p.TCPFlags().Has(packet.FIN) {
+	if k.proto() == packet.TCP && p.TCPFlags().Has(packet.FIN) {
 		s.state |= finIn
 	}
 	s.setOutside(k)

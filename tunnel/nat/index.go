@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"encoding/binary"
 	"math/bits"
 	"unsafe"
 
@@ -27,13 +26,9 @@ const minIndex = 16
 // choose ports, and the owners of names choose addresses.
 type hasher struct{ a, b uint64 }
 
-func (h hasher) hash(k *key) uint32 {
-	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(k.addr[:8])^h.a, binary.LittleEndian.Uint64(k.addr[8:])^h.b)
-	rest := uint64(k.id) | uint64(k.port)<<16 | uint64(k.proto)<<32
-	if k.v6 {
-		rest |= 1 << 40
-	}
-	hi, lo = bits.Mul64(hi^lo^h.b, rest^h.a)
+func (h hasher) hash(k key) uint32 {
+	hi, lo := bits.Mul64(k.addr.High^h.a, k.addr.Low^h.b)
+	hi, lo = bits.Mul64(hi^lo^h.b, uint64(k.rest)^h.a)
 	return uint32(hi ^ lo)
 }
 
@@ -105,7 +100,7 @@ func (x *index) remove(hash uint32, r ref) {
 
 // byInside returns the row with an inside key, whether its time is over or
 // not, or nil.
-func (t *Table) byInside(k *key) *Session {
+func (t *Table) byInside(k key) *Session {
 	if len(t.inside.entries) == 0 {
 		return nil
 	}
@@ -116,7 +111,7 @@ func (t *Table) byInside(k *key) *Session {
 		case e.ref == 0:
 			return nil
 		case e.hash == hash:
-			if s := t.rows.at(e.ref); s.inside == *k {
+			if s := t.rows.at(e.ref); s.inside == k {
 				return s
 			}
 		}
@@ -124,7 +119,7 @@ func (t *Table) byInside(k *key) *Session {
 }
 
 // byOutside is byInside for an outside key.
-func (t *Table) byOutside(k *key) *Session {
+func (t *Table) byOutside(k key) *Session {
 	if len(t.outside.entries) == 0 {
 		return nil
 	}
@@ -135,7 +130,7 @@ func (t *Table) byOutside(k *key) *Session {
 		case e.ref == 0:
 			return nil
 		case e.hash == hash:
-			if s := t.rows.at(e.ref); s.outside() == *k {
+			if s := t.rows.at(e.ref); s.outside() == k {
 				return s
 			}
 		}

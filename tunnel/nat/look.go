@@ -31,7 +31,7 @@ func (t *Table) LookOut(p packet.Packet) Look {
 		return Look{}
 	}
 	k, _, _ := t.outboundKey(p)
-	return t.look(&t.inside, &k)
+	return t.look(&t.inside, k)
 }
 
 // LookIn looks at a packet that Match will be given.
@@ -40,10 +40,10 @@ func (t *Table) LookIn(p packet.Packet) Look {
 		return Look{}
 	}
 	k, _, _ := t.inboundKey(p)
-	return t.look(&t.outside, &k)
+	return t.look(&t.outside, k)
 }
 
-func (t *Table) look(in *index, k *key) Look {
+func (t *Table) look(in *index, k key) Look {
 	l := Look{&t.rows, in, t.hasher.hash(k)}
 	in.prefetch(l.hash)
 	return l

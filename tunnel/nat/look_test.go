@@ -26,7 +26,7 @@ func TestLook(t *testing.T) {
 	for n := range uint16(many) {
 		out, in := parse(t, udp(client4, p4(foo, 0), 1024+n, 53)), parse(t, udp(addrA, client4, 53, 1024+n))
 		k, _, _ := w.outboundKey(out)
-		want := w.byInside(&k)
+		want := w.byInside(k)
 		for _, l := range []Look{w.LookOut(out), w.LookIn(in)} {
 			if got := l.session(); got != want || got == nil {
 				t.Errorf("%d: found %+v, want %+v", n, got, want)

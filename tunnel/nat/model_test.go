@@ -722,8 +722,8 @@ func (tr *trial) evict() {
 	}
 	gone := 0
 	for _, s := range tr.model.victims {
-		k := key{addr: s.p.As16(), id: s.id, port: s.port, proto: s.proto, v6: s.p.Is6()}
-		if tr.tables[0].byInside(&k) == nil {
+		k := keyTo(packet.Addr16Of(s.p), s.proto, s.p.Is6()).with(s.id, s.port)
+		if tr.tables[0].byInside(k) == nil {
 			tr.model.remember(s, tr.model.now, true)
 			s.discarded = true
 			gone++

@@ -82,8 +82,8 @@ type Table struct {
 	hasher          hasher
 	inside, outside index
 	rows            rows
-	bound           []*binding  // by slot
-	host            [2][16]byte // the gateway's own tunnel addresses, IPv4 in mapped form
+	bound           []*binding       // by slot
+	host            [2]packet.Addr16 // the gateway's own tunnel addresses
 	took            func(time.Duration)
 	literal         bool
 	flows           bool
@@ -137,15 +137,15 @@ func New(c Config, now time.Time) *Table {
 // part of a UDP session, too: a client that may use one service of the host,
 // or answer one, must not reach others (N45).
 func (t *Table) SetHost(v4, v6 netip.Addr) {
-	t.host = [2][16]byte{}
+	t.host = [2]packet.Addr16{}
 	for i, a := range []netip.Addr{v4, v6} {
 		if a.IsValid() {
-			t.host[i] = a.As16()
+			t.host[i] = packet.Addr16Of(a)
 		}
 	}
 }
 
-func (t *Table) isHost(a *[16]byte) bool { return *a == t.host[0] || *a == t.host[1] }
+func (t *Table) isHost(a packet.Addr16) bool { return a == t.host[0] || a == t.host[1] }
 
 // at is asked for the same time again and again while a batch is worked on.
 func (t *Table) at(now time.Time) instant {
@@ -173,70 +173,3 @@ const (
 	Full                      // no room for another session (N47)
 	TooFast                   // too many new sessions (N49)
 )
-
-// A key is one side of a session: of the inside, the client's port and the
-// address it sends to; of the outside, the port the resource sees and the
-// resource's address. There are no pointers in it.
-type key struct {
-	addr  [16]byte // IPv4 in mapped form
-	id    uint16   // port or echo identifier on the client's end; 0: none
-	port  uint16   // the resource's port; TCP, and UDP with the gateway host
-	proto packet.Proto
-	v6    bool
-}
-
-// address is the key's address as packets have it.
-func (k key) address() netip.Addr {
-	a := netip.AddrFrom16(k.addr)
-	if !k.v6 {
-		a = a.Unmap()
-	}
-	return a
-}
-
-// isEcho reports whether the key's id is an echo identifier.
-func (k key) isEcho() bool { return k.proto == packet.ICMP || k.proto == packet.ICMPv6 }
-
-// hasID reports whether the key's id means something.
-func (k key) hasID() bool {
-	return k.proto == packet.TCP || k.proto == packet.UDP || k.isEcho()
-}
-
-// outboundKey is the inside key of a packet that a client sent. request tells
-// whether it may start a session: it is no echo reply. ok is false for ICMP
-// other than echo.
-func (t *Table) outboundKey(p packet.Packet) (k key, request, ok bool) {
-	k = key{addr: p.Dst16(), proto: p.Proto(), v6: p.Version() == 6}
-	switch k.proto {
-	case packet.TCP:
-		k.id, k.port = p.SrcPort(), p.DstPort()
-	case packet.UDP:
-		k.id = p.SrcPort()
-		if t.isHost(&k.addr) {
-			k.port = p.DstPort()
-		}
-	case packet.ICMP, packet.ICMPv6:
-		k.id, request, ok = p.Echo()
-		return k, request, ok
-	}
-	return k, true, true
-}
-
-// inboundKey is the outside key of a packet to a client. request is true for
-// an echo request, which no session of the client's own lets in.
-func (t *Table) inboundKey(p packet.Packet) (k key, request, ok bool) {
-	k = key{addr: p.Src16(), proto: p.Proto(), v6: p.Version() == 6}
-	switch k.proto {
-	case packet.TCP:
-		k.id, k.port = p.DstPort(), p.SrcPort()
-	case packet.UDP:
-		k.id = p.DstPort()
-		if t.isHost(&k.addr) {
-			k.port = p.SrcPort()
-		}
-	case packet.ICMP, packet.ICMPv6:
-		k.id, request, ok = p.Echo()
-		return k, request, ok
-	}
-	return k, false, true
-}

@@ -22,10 +22,10 @@ func (t *Table) OutFor(r id.Resource, p packet.Packet, now time.Time) Verdict {
 	if !ok {
 		return NoSession
 	}
-	if k.proto == packet.TCP && impossible(flags) {
+	if k.proto() == packet.TCP && impossible(flags) {
 		return BadFlags
 	}
-	s := t.alive(t.byInside(&k), at)
+	s := t.alive(t.byInside(k), at)
 	restart := s != nil && s.restarts(flags, at)
 	var before key // of a session that is begun anew
 	if restart {
@@ -52,7 +52,7 @@ func (t *Table) OutFor(r id.Resource, p packet.Packet, now time.Time) Verdict {
 // Has reports whether a packet from the client belongs to an existing session.
 func (t *Table) Has(p packet.Packet, now time.Time) bool {
 	k, _, ok := t.outboundKey(p)
-	return ok && t.alive(t.byInside(&k), t.at(now)) != nil
+	return ok && t.alive(t.byInside(k), t.at(now)) != nil
 }
 
 // alive returns a session that was looked up, or nil if its time is over; then
@@ -81,7 +81,7 @@ func starts(f packet.TCPFlags) bool {
 // connection and begins another from the same port (N15). A SYN that repeats
 // one on its way does not.
 func (s *Session) restarts(f packet.TCPFlags, at instant) bool {
-	if s.inside.proto != packet.TCP || !f.Has(packet.SYN) || f.Has(packet.ACK) {
+	if s.inside.proto() != packet.TCP || !f.Has(packet.SYN) || f.Has(packet.ACK) {
 		return false
 	}
 	return s.state.isClosed() || s.state.has(confirmed|spoke) && at-s.out >= instant(holdFor)
@@ -98,7 +98,7 @@ func (t *Table) open(p packet.Packet, k key, request bool, before key, at instan
 	switch {
 	case !request:
 		return s, NoSession
-	case k.proto == packet.TCP && !starts(p.TCPFlags()):
+	case k.proto() == packet.TCP && !starts(p.TCPFlags()):
 		return s, BadFlags
 	}
 	s.inside = k
@@ -113,11 +113,11 @@ func (t *Table) open(p packet.Packet, k key, request bool, before key, at instan
 			return s, NotAllowed
 		}
 		t.settle(b, at)
-		revived = revived && (k.proto == packet.TCP || b.current != nil && b.current.addr == again.address())
+		revived = revived && (k.proto() == packet.TCP || b.current != nil && b.current.addr == again.address())
 		switch {
 		case revived:
 		case b.current != nil:
-			outside.addr = b.choose(k.port, at).As16()
+			outside.addr = packet.Addr16Of(b.choose(k.port(), at))
 		case b.answered&^familyOf(dst) != 0:
 			return s, NoFamily
 		default:
@@ -130,7 +130,7 @@ func (t *Table) open(p packet.Packet, k key, request bool, before key, at instan
 	}
 	restart := before != (key{})
 	if restart && before.addr == outside.addr {
-		outside.id = before.id
+		outside = before
 	}
 	if v := t.admit(&outside, k, restart, revived, at); v != Forward {
 		return s, v
@@ -143,7 +143,7 @@ func (t *Table) open(p packet.Packet, k key, request bool, before key, at instan
 // that it would like.
 func (t *Table) admit(outside *key, inside key, restart, revived bool, at instant) Verdict {
 	fresh := !restart && !revived
-	t.outside.prefetch(t.hasher.hash(outside)) // needed in a moment
+	t.outside.prefetch(t.hasher.hash(*outside)) // needed in a moment
 	switch {
 	case fresh && !t.pace.allows(at):
 		return TooFast
@@ -161,11 +161,11 @@ func (t *Table) admit(outside *key, inside key, restart, revived bool, at instan
 // begin puts a session into the table with the packet that starts it.
 func (t *Table) begin(n *Session, flags packet.TCPFlags, at instant) *Session {
 	n.out, n.any, n.began, n.started = at, at, at, at
-	if n.inside.proto == packet.TCP {
+	if n.inside.proto() == packet.TCP {
 		n.state = n.state.afterOut(flags)
 	}
 	s := t.add(n)
-	if s.inside.proto == packet.TCP && flags.Has(packet.SYN) && !flags.Has(packet.ACK) {
+	if s.inside.proto() == packet.TCP && flags.Has(packet.SYN) && !flags.Has(packet.ACK) {
 		t.synSent(s, at)
 	}
 	return s
@@ -175,7 +175,7 @@ func (s *Session) rewriteOut(p packet.Packet) {
 	if s.proxy != 0 {
 		p.SetDst16(s.real)
 	}
-	if s.mapped == s.inside.id {
+	if s.mapped == s.inside.id() {
 		return
 	}
 	if s.inside.isEcho() {

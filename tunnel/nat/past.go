@@ -101,8 +101,8 @@ func (t *Table) revival(p packet.Packet, k key, b *binding, at instant) (outside
 	f := t.past.outside[outside]
 	flags := p.TCPFlags()
 	ok = f.revive && at < f.until && f.inside == k && f.proxy == b &&
-		(k.proto != packet.TCP || flags.Has(packet.ACK) && flags&(packet.SYN|packet.RST) == 0)
-	return outside, ok && t.alive(t.byOutside(&outside), at) == nil
+		(k.proto() != packet.TCP || flags.Has(packet.ACK) && flags&(packet.SYN|packet.RST) == 0)
+	return outside, ok && t.alive(t.byOutside(outside), at) == nil
 }
 
 // forgetFirst forgets the former session that came in first.

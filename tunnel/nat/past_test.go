@@ -147,10 +147,10 @@ func TestN31BetterARestingPortThanNone(t *testing.T) {
 	w.announce("foo", foo, addrA)
 	w.announce("bar", bar, addrA)
 	w.past.outside, w.past.inside = map[key]former{}, map[key]key{}
-	k := key{addr: addrA.As16(), proto: 17}
+	k := keyTo(packet.Addr16Of(addrA), packet.UDP, false)
 	for port := 1; port <= 65535; port++ {
-		k.id = uint16(port)
-		w.past.outside[k] = former{inside: key{id: 1}, until: instant(time.Hour)}
+		k = k.with(uint16(port), 0)
+		w.past.outside[k] = former{inside: key{rest: 1}, until: instant(time.Hour)}
 	}
 	if got := w.goes(udp(client4, p4(foo, 0), 6000, 53), addrA).SrcPort(); got != 6000 {
 		t.Errorf("port %d was given", got)

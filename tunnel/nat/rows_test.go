@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"unsafe"
+
+	"stile/tunnel/packet"
 )
 
 // A session is three lines of the cache, a chunk a whole number of pages.
@@ -30,7 +32,7 @@ func sound(t *Table) error {
 		if s.proxy != 0 {
 			proxied++
 		}
-		if inside, outside := s.inside, s.outside(); t.byInside(&inside) != s || t.byOutside(&outside) != s {
+		if inside, outside := s.inside, s.outside(); t.byInside(inside) != s || t.byOutside(outside) != s {
 			return fmt.Errorf("%+v cannot be found by its keys", s)
 		}
 		if s.class != s.classify() {
@@ -138,10 +140,10 @@ func check(t *testing.T, x *index, want map[ref]uint32) {
 func TestHashSpreads(t *testing.T) {
 	h := hasher{0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9}
 	var buckets [1 << 14]int
-	k := key{addr: p4(foo, 0).As16(), proto: 6, port: 443}
+	k := keyTo(packet.Addr16Of(p4(foo, 0)), packet.TCP, false)
 	for n := range len(buckets) {
-		k.id = uint16(1024 + n)
-		buckets[h.hash(&k)%uint32(len(buckets))]++
+		k = k.with(uint16(1024+n), 443)
+		buckets[h.hash(k)%uint32(len(buckets))]++
 	}
 	worst := slices.MaxFunc(buckets[:], cmp.Compare[int])
 	empty := 0

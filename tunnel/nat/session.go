@@ -16,8 +16,8 @@ import (
 // of the cache that finds the session, and the next, where it is counted.
 type Session struct {
 	inside   key
-	real     [16]byte // where it goes, IPv4 in mapped form (N1)
-	mapped   uint16   // the client's port or echo identifier as the resource sees it
+	real     packet.Addr16 // where it goes (N1)
+	mapped   uint16        // the client's port or echo identifier as the resource sees it
 	state    state
 	class    class
 	marks    marks
@@ -51,10 +51,10 @@ const (
 
 // outside is the session's key on the resource's side.
 func (s *Session) outside() key {
-	return key{addr: s.real, id: s.mapped, port: s.inside.port, proto: s.inside.proto, v6: s.inside.v6}
+	return key{s.real, s.inside.rest}.with(s.mapped, s.inside.port())
 }
 
-func (s *Session) setOutside(k key) { s.real, s.mapped = k.addr, k.id }
+func (s *Session) setOutside(k key) { s.real, s.mapped = k.addr, k.id() }
 
 // goesTo is where its packets go.
 func (s *Session) goesTo() netip.Addr { return s.outside().address() }
@@ -128,11 +128,11 @@ func (s *Session) classify() class {
 		return classClosed
 	case !s.state.has(confirmed):
 		return classUnconfirmed
-	case s.inside.proto == packet.UDP:
+	case s.inside.proto() == packet.UDP:
 		return classUDP
 	case s.inside.isEcho():
 		return classICMP
-	case s.inside.proto != packet.TCP:
+	case s.inside.proto() != packet.TCP:
 		return classOther
 	case !s.state.has(spoke):
 		return classOpening
@@ -160,7 +160,7 @@ func (t *Table) touchOut(s *Session, flags packet.TCPFlags, at instant) {
 	}
 	before := s.state
 	s.out, s.any = at, at
-	if s.inside.proto == packet.TCP {
+	if s.inside.proto() == packet.TCP {
 		s.state = s.state.afterOut(flags)
 		if flags.Has(packet.SYN) && !flags.Has(packet.ACK) {
 			t.synSent(s, at)
@@ -192,7 +192,7 @@ func (t *Table) touchIn(s *Session, flags packet.TCPFlags, at instant) {
 			t.took(time.Duration(at - s.started))
 		}
 	}
-	if s.inside.proto == packet.TCP {
+	if s.inside.proto() == packet.TCP {
 		s.state = s.state.afterIn(flags)
 	}
 	t.update(s, before, at)
@@ -269,8 +269,7 @@ func (t *Table) update(s *Session, before state, at instant) {
 // add puts a new session into the table and returns its row.
 func (t *Table) add(n *Session) *Session {
 	s := t.rows.add(n)
-	outside := s.outside()
-	s.hashes.inside, s.hashes.outside = t.hasher.hash(&s.inside), t.hasher.hash(&outside)
+	s.hashes.inside, s.hashes.outside = t.hasher.hash(s.inside), t.hasher.hash(s.outside())
 	t.inside.add(s.hashes.inside, s.self)
 	t.outside.add(s.hashes.outside, s.self)
 	s.class = s.classify()

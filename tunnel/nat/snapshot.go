@@ -97,14 +97,15 @@ func (b *binding) append(dst []byte, at instant) []byte {
 }
 
 func (k key) append(dst []byte) []byte {
-	dst = append(dst, k.addr[:]...)
-	dst = binary.BigEndian.AppendUint16(dst, k.id)
-	dst = binary.BigEndian.AppendUint16(dst, k.port)
-	return append(dst, byte(k.proto), flag(k.v6))
+	dst = binary.BigEndian.AppendUint64(dst, k.addr.High)
+	dst = binary.BigEndian.AppendUint64(dst, k.addr.Low)
+	dst = binary.BigEndian.AppendUint16(dst, k.id())
+	dst = binary.BigEndian.AppendUint16(dst, k.port())
+	return append(dst, byte(k.proto()), flag(k.v6()))
 }
 
 func (k key) compare(l key) int {
-	return cmp.Or(slices.Compare(k.addr[:], l.addr[:]), cmp.Compare(k.id, l.id), cmp.Compare(k.port, l.port), cmp.Compare(k.proto, l.proto))
+	return cmp.Or(cmp.Compare(k.addr.High, l.addr.High), cmp.Compare(k.addr.Low, l.addr.Low), cmp.Compare(k.id(), l.id()), cmp.Compare(k.port(), l.port()), cmp.Compare(k.proto(), l.proto()))
 }
 
 func appendAddr(dst []byte, a netip.Addr) []byte {
@@ -243,10 +244,10 @@ func (r *reader) when() instant {
 }
 
 func (r *reader) key() (k key) {
-	copy(k.addr[:], r.take(16))
-	k.id, k.port = binary.BigEndian.Uint16(r.take(2)), binary.BigEndian.Uint16(r.take(2))
-	k.proto, k.v6 = packet.Proto(r.byte()), r.bool()
-	r.bad = r.bad || k.v6 == netip.AddrFrom16(k.addr).Is4In6()
+	addr := netip.AddrFrom16([16]byte(r.take(16)))
+	id, port := binary.BigEndian.Uint16(r.take(2)), binary.BigEndian.Uint16(r.take(2))
+	k = keyTo(packet.Addr16Of(addr), packet.Proto(r.byte()), r.bool()).with(id, port)
+	r.bad = r.bad || k.v6() == addr.Is4In6()
 	return k
 }
 
@@ -297,7 +298,7 @@ func (r *reader) session(bindings []*binding) (s Session) {
 	}
 	proxied := s.proxy != 0
 	r.bad = r.bad || s.outside() != out || uint64(s.proxy) > uint64(len(bindings)) || policy.IsProxy(s.inside.address()) != proxied ||
-		!proxied && s.inside.addr != s.real || s.marks&failed != 0 && !proxied || needsPort(out) && out.id == 0
+		!proxied && s.inside.addr != s.real || s.marks&failed != 0 && !proxied || needsPort(out) && out.id() == 0
 	if proxied && !r.bad {
 		r.bad = bindings[s.proxy-1].addr != s.inside.address() || !r.usable(s.goesTo())
 	}

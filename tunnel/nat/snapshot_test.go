@@ -90,8 +90,8 @@ func TestO3SessionsThatCannotBe(t *testing.T) {
 	w.goes(udp(client4, p4(foo, 1), 6000, 53), addrA)
 	good := w.AppendSnapshot(nil, w.now)
 	at := func(k key) int { return bytes.Index(good, k.append(nil)) }
-	direct := at(key{addr: addrC.As16(), id: 5000, proto: packet.UDP})
-	proxied := at(key{addr: p4(foo, 1).As16(), id: 6000, proto: packet.UDP})
+	direct := at(keyTo(packet.Addr16Of(addrC), packet.UDP, false).with(5000, 0))
+	proxied := at(keyTo(packet.Addr16Of(p4(foo, 1)), packet.UDP, false).with(6000, 0))
 	if direct < 0 || proxied < 0 {
 		t.Fatal("the sessions are not there")
 	}

@@ -91,26 +91,6 @@ func (p Packet) Dst() netip.Addr {
 	return netip.AddrFrom16([16]byte(p.b[24:40]))
 }
 
-// Src16 returns the source address, of IPv4 in mapped form (RFC 4291 §2.5.5.2).
-func (p Packet) Src16() (a [16]byte) {
-	if p.version == 4 {
-		a[10], a[11] = 0xff, 0xff
-		copy(a[12:], p.b[12:16])
-		return a
-	}
-	return [16]byte(p.b[8:24])
-}
-
-// Dst16 is Src16 of the destination.
-func (p Packet) Dst16() (a [16]byte) {
-	if p.version == 4 {
-		a[10], a[11] = 0xff, 0xff
-		copy(a[12:], p.b[16:20])
-		return a
-	}
-	return [16]byte(p.b[24:40])
-}
-
 // Proto returns the transport protocol; for IPv6, the one behind the
 // extension headers.
 func (p Packet) Proto() Proto { return p.proto }

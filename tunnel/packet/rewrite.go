@@ -2,6 +2,7 @@ package packet
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 )
 
@@ -9,34 +10,14 @@ import (
 // IPv4 header checksum and the transport checksum follow.
 func (p Packet) SetSrc(a netip.Addr) {
 	p.mustCarry(a)
-	p.SetSrc16(a.As16())
+	p.SetSrc16(Addr16Of(a))
 }
 
 // SetDst replaces the destination address; a must be of the packet's family.
 // The IPv4 header checksum and the transport checksum follow.
 func (p Packet) SetDst(a netip.Addr) {
 	p.mustCarry(a)
-	p.SetDst16(a.As16())
-}
-
-// SetSrc16 is SetSrc for an address as Src16 returns it: of an IPv4 packet,
-// only the last four bytes count.
-func (p Packet) SetSrc16(a [16]byte) {
-	if p.version == 4 {
-		p.replace4(12, binary.BigEndian.Uint32(a[12:]))
-	} else {
-		p.replace6(8, &a)
-	}
-}
-
-// SetDst16 is SetDst for an address as Dst16 returns it: of an IPv4 packet,
-// only the last four bytes count.
-func (p Packet) SetDst16(a [16]byte) {
-	if p.version == 4 {
-		p.replace4(16, binary.BigEndian.Uint32(a[12:]))
-	} else {
-		p.replace6(24, &a)
-	}
+	p.SetDst16(Addr16Of(a))
 }
 
 func (p Packet) mustCarry(a netip.Addr) {
@@ -95,13 +76,13 @@ func (p Packet) replace4(at int, a uint32) {
 	}
 }
 
-func (p Packet) replace6(at int, a *[16]byte) {
+func (p Packet) replace6(at int, a Addr16) {
 	field := p.b[at : at+16]
-	var sum uint64
-	for i := 0; i < 16; i += 4 {
-		sum += uint64(^binary.BigEndian.Uint32(field[i:])) + uint64(binary.BigEndian.Uint32(a[i:]))
-	}
-	copy(field, a[:])
+	high, low := ^binary.BigEndian.Uint64(field), ^binary.BigEndian.Uint64(field[8:])
+	sum := high>>32 + high&math.MaxUint32 + low>>32 + low&math.MaxUint32 +
+		a.High>>32 + a.High&math.MaxUint32 + a.Low>>32 + a.Low&math.MaxUint32
+	binary.BigEndian.PutUint64(field, a.High)
+	binary.BigEndian.PutUint64(field[8:], a.Low)
 	p.adjustTransport(fold(sum))
 }
 
