@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"stile/platform/arena"
 	"stile/tunnel/id"
 	"stile/tunnel/packet"
 )
@@ -21,6 +22,7 @@ import (
 // TCP sessions each, on four names.
 type crowd struct {
 	tables []*Table
+	memory arena.Arena
 	now    time.Time
 }
 
@@ -37,7 +39,7 @@ func newCrowd(b *testing.B, clients, each int) *crowd {
 	open, answer, data := prepare(b, outs(syn)), prepare(b, ins(syn|ack)), prepare(b, outs(ack))
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range clients {
-		t := New(Config{Rand: rng, NewPerSecond: 1e9, Burst: 1 << 30}, epoch)
+		t := New(Config{Rand: rng, NewPerSecond: 1e9, Burst: 1 << 30, Memory: &c.memory}, epoch)
 		t.Announce("foo", wiki, foo, c.now)
 		t.Answer("foo", foo, Outcome{Addrs: four[:]}, Outcome{}, c.now)
 		c.tables = append(c.tables, t)

@@ -20,7 +20,10 @@ type entry struct {
 	ref  ref // 0: the entry is free
 }
 
-const minIndex = 16
+const (
+	minIndex  = 16
+	entrySize = int(unsafe.Sizeof(entry{}))
+)
 
 // A hasher makes keys into numbers that nobody outside can foresee: clients
 // choose ports, and the owners of names choose addresses.
@@ -53,9 +56,9 @@ func (x *index) first(hash uint32) ref {
 }
 
 // add puts a session in. It must not be there.
-func (x *index) add(hash uint32, r ref) {
+func (x *index) add(hash uint32, r ref, m Memory) {
 	if x.n >= len(x.entries)/4*3 {
-		x.grow()
+		x.grow(m)
 	}
 	x.put(entry{hash, r})
 	x.n++
@@ -70,13 +73,27 @@ func (x *index) put(e entry) {
 	x.entries[i] = e
 }
 
-func (x *index) grow() {
+func (x *index) grow(m Memory) {
 	old := x.entries
-	x.entries = make([]entry, max(minIndex, 2*len(old)))
+	n := max(minIndex, 2*len(old))
+	x.entries = unsafe.Slice((*entry)(unsafe.Pointer(&m.Get(n * entrySize)[0])), n)
 	for _, e := range old {
 		if e.ref != 0 {
 			x.put(e)
 		}
+	}
+	give(old, m)
+}
+
+// discard gives the memory of all entries back.
+func (x *index) discard(m Memory) {
+	give(x.entries, m)
+	*x = index{}
+}
+
+func give(entries []entry, m Memory) {
+	if len(entries) > 0 {
+		m.Put(unsafe.Slice((*byte)(unsafe.Pointer(&entries[0])), len(entries)*entrySize))
 	}
 }
 

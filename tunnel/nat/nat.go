@@ -67,6 +67,8 @@ type Config struct {
 	// Answered, if it is not nil, hears how long the first answer took of each
 	// session that a client began.
 	Answered func(took time.Duration)
+	// Memory gives room for many sessions; nil stands for the heap.
+	Memory Memory
 	// Literal holds as in April 2025: failures are no evidence (N6), and closed
 	// sessions hold for a minute like others (N7).
 	Literal bool
@@ -104,7 +106,21 @@ type Table struct {
 	pace        pace
 	spread      uint64
 	usable      func(netip.Addr) bool
+	memory      Memory
 }
+
+// A Memory gives room for sessions, and is asked only by tables that are told of
+// it. Get returns size bytes of zeros, aligned to 64 bytes if they are 4 KiB or
+// more; Put takes back what Get returned, which nobody uses any more.
+type Memory interface {
+	Get(size int) []byte
+	Put([]byte)
+}
+
+type ordinary struct{}
+
+func (ordinary) Get(size int) []byte { return make([]byte, size) }
+func (ordinary) Put([]byte)          {}
 
 // An instant is a time since the Table was made.
 type instant time.Duration
@@ -117,6 +133,9 @@ func New(c Config, now time.Time) *Table {
 	if c.Usable == nil {
 		c.Usable = policy.IsUsable
 	}
+	if c.Memory == nil {
+		c.Memory = ordinary{}
+	}
 	return &Table{
 		rng:         c.Rand,
 		maxSessions: c.MaxSessions,
@@ -125,6 +144,7 @@ func New(c Config, now time.Time) *Table {
 		spread:      c.Spread,
 		usable:      c.Usable,
 		took:        c.Answered,
+		memory:      c.Memory,
 		pace:        newPace(c.NewPerSecond, c.Burst),
 		start:       now,
 		hasher:      hasher{c.Rand.Uint64(), c.Rand.Uint64()},

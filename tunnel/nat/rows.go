@@ -48,15 +48,16 @@ func (r *rows) at(n ref) *Session {
 }
 
 // add gives a session its place.
-func (r *rows) add(s *Session) *Session {
+func (r *rows) add(s *Session, m Memory) *Session {
 	n := r.vacant
 	if n != 0 {
 		r.vacant = r.at(n).links[byClass].next
 	} else {
 		if r.used == r.room {
-			more := make([]Session, sizeOf(len(r.chunks)))
-			r.chunks = append(r.chunks, more)
-			r.room += ref(len(more))
+			n := sizeOf(len(r.chunks))
+			more := m.Get(n * int(unsafe.Sizeof(Session{})))
+			r.chunks = append(r.chunks, unsafe.Slice((*Session)(unsafe.Pointer(&more[0])), n))
+			r.room += ref(n)
 		}
 		r.used++
 		n = r.used
@@ -65,6 +66,14 @@ func (r *rows) add(s *Session) *Session {
 	*row = *s
 	row.self = n
 	return row
+}
+
+// discard gives the memory of all rows back.
+func (r *rows) discard(m Memory) {
+	for _, chunk := range r.chunks {
+		m.Put(unsafe.Slice((*byte)(unsafe.Pointer(&chunk[0])), len(chunk)*int(unsafe.Sizeof(Session{}))))
+	}
+	*r = rows{}
 }
 
 func (r *rows) remove(s *Session) {

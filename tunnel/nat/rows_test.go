@@ -111,7 +111,7 @@ func TestIndexAgainstMap(t *testing.T) {
 				delete(want, r)
 			default:
 				want[r] = 1 + rng.Uint32N(spread)
-				x.add(want[r], r)
+				x.add(want[r], r, ordinary{})
 			}
 			check(t, &x, want)
 		}

@@ -268,10 +268,10 @@ func (t *Table) update(s *Session, before state, at instant) {
 
 // add puts a new session into the table and returns its row.
 func (t *Table) add(n *Session) *Session {
-	s := t.rows.add(n)
+	s := t.rows.add(n, t.memory)
 	s.hashes.inside, s.hashes.outside = t.hasher.hash(s.inside), t.hasher.hash(s.outside())
-	t.inside.add(s.hashes.inside, s.self)
-	t.outside.add(s.hashes.outside, s.self)
+	t.inside.add(s.hashes.inside, s.self, t.memory)
+	t.outside.add(s.hashes.outside, s.self, t.memory)
 	s.class = s.classify()
 	t.join(s)
 	if b := t.bindingOf(s); b != nil {

@@ -22,7 +22,7 @@ func (t *Table) Sweep(authorized func(id.Resource) bool, limit int, now time.Tim
 	seen += t.retire(at, limit-seen)
 	seen += t.sweepPast(at, limit-seen)
 	if t.Len() == 0 {
-		t.rows, t.inside, t.outside, t.wheel = rows{}, index{}, index{}, nil
+		t.Discard()
 	}
 	if at < t.collectAt || seen >= limit {
 		return seen
@@ -51,6 +51,15 @@ func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instan
 	if at-b.unneeded >= instant(bindingGC) {
 		t.discard(b, at)
 	}
+}
+
+// Discard gives the memory of all sessions back. Before that, the Table must be
+// empty, or nobody may use it afterwards.
+func (t *Table) Discard() {
+	t.rows.discard(t.memory)
+	t.inside.discard(t.memory)
+	t.outside.discard(t.memory)
+	t.wheel = nil
 }
 
 // Clear ends all sessions and frees all proxy addresses: the client's state is
