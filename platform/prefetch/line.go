@@ -10,3 +10,9 @@ import "unsafe"
 //
 //go:noescape
 func Line(p unsafe.Pointer)
+
+// Lines asks for the lines of the cache that all of p point into, and does not
+// wait for them: for as many at once as the processor can.
+//
+//go:noescape
+func Lines(p []unsafe.Pointer)

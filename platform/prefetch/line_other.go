@@ -7,3 +7,6 @@ import "unsafe"
 
 // Line does nothing on this processor: memory is waited for when it is needed.
 func Line(unsafe.Pointer) {}
+
+// Lines does nothing on this processor.
+func Lines([]unsafe.Pointer) {}

@@ -11,6 +11,9 @@ func TestAnyAddress(t *testing.T) {
 	Line(unsafe.Pointer(&b[0]))
 	Line(unsafe.Pointer(&b[63]))
 	Line(nil)
+	Lines([]unsafe.Pointer{unsafe.Pointer(&b[0]), nil, unsafe.Pointer(&b[63])})
+	Lines(make([]unsafe.Pointer, 1000))
+	Lines(nil)
 }
 
 // Many lines that are far away, in an order that nobody can foresee: the
@@ -25,12 +28,14 @@ func BenchmarkFar(b *testing.B) {
 			var sum, next uint64
 			for b.Loop() {
 				var batch [32]uint64
+				var lines [32]unsafe.Pointer
 				for i := range batch {
 					next = next*6364136223846793005 + 1442695040888963407
 					batch[i] = next >> 42
-					if ask {
-						Line(unsafe.Pointer(&far[batch[i]]))
-					}
+					lines[i] = unsafe.Pointer(&far[batch[i]])
+				}
+				if ask {
+					Lines(lines[:])
 				}
 				for _, n := range batch { // each waits for the one before
 					sum += far[(n+sum&1)%uint64(len(far))][0]

@@ -21,6 +21,7 @@ import (
 
 	"stile/tunnel/core"
 	"stile/tunnel/id"
+	"stile/tunnel/nat"
 	"stile/tunnel/path"
 	"stile/tunnel/policy"
 	"stile/tunnel/wg"
@@ -39,6 +40,8 @@ type Config struct {
 	HostPorts policy.Filters
 	// LinkLocal are the link-local addresses that names may point at (N19).
 	LinkLocal []netip.Prefix
+	// Memory gives room for the sessions of all clients; nil stands for the heap.
+	Memory nat.Memory
 	// Spread lets clients begin at different addresses of a name (O1).
 	Spread bool
 	// TellFamilies tells clients for which families a name has addresses (O2).

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"stile/platform/arena"
 	"stile/tunnel/core"
 	"stile/tunnel/id"
 	"stile/tunnel/packet"
@@ -59,6 +60,9 @@ func newBench(t testing.TB, authorizations ...wire.Authorization) *bench {
 func newBenchWith(t testing.TB, c Config, authorizations ...wire.Authorization) *bench {
 	b := &bench{t: t, now: boot, paths: &fakePaths{peers: make(map[id.Peer]path.Peer), down: make(map[id.Peer]bool)}}
 	c.Rand, c.Wall = noise(1), epoch
+	if c.Memory == nil {
+		c.Memory = new(arena.Arena)
+	}
 	b.c = build(c, b.paths, b.now)
 	b.do(func() { b.c.PortalUp(b.now) })
 	b.message(wire.GatewayInit{IPv4: own4, IPv6: own6, Authorizations: authorizations})

@@ -49,9 +49,7 @@ func (c *Core) PrefetchIn(plain []byte) {
 // Prefetch implements core.Prefetcher.
 func (c *Core) Prefetch() {
 	f := &c.lookahead
-	for _, l := range f.looks {
-		l.Prefetch()
-	}
+	nat.Prefetch(f.looks)
 	switch {
 	case f.rest > 0:
 		f.rest--
@@ -70,7 +68,7 @@ func (f *lookahead) client(c *Core, addr netip.Addr) *client {
 	return f.k
 }
 
-// maxLooks bounds what is kept of a batch. Of more, the rest is not foreseen.
+// maxLooks bounds what is kept of a batch. Of more, the rest is not brought near.
 const maxLooks = 512
 
 func (f *lookahead) add(l nat.Look) {

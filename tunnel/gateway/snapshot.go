@@ -115,7 +115,7 @@ func (c *Core) newClient(who id.Client, addr4, addr6 netip.Addr, now time.Time) 
 		addr6:  addr6,
 		grants: make(map[id.Resource]*grant),
 		known:  make(map[id.Resource]*core.Grant),
-		nat:    nat.New(nat.Config{Rand: c.rng, Flows: c.flows.on, Spread: c.spread(who), Usable: c.usable, Answered: c.answers.add}, now),
+		nat:    nat.New(nat.Config{Rand: c.rng, Flows: c.flows.on, Spread: c.spread(who), Usable: c.usable, Answered: c.answers.add, Memory: c.c.Memory}, now),
 	}
 	k.nat.SetHost(c.own4, c.own6)
 	return k

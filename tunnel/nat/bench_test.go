@@ -159,9 +159,7 @@ func BenchmarkTranslate(b *testing.B) {
 					n := rng.IntN(each)
 					looks[i] = t.LookOut(out.at(i, n%4, uint16(1024+n/4), 20))
 				}
-				for i := range burst {
-					looks[i].Prefetch()
-				}
+				Prefetch(looks[:])
 				for i := range burst {
 					if t.Out(out.views[i], crowd.now) != Forward {
 						b.Fatal("refused")
@@ -171,9 +169,7 @@ func BenchmarkTranslate(b *testing.B) {
 					n := rng.IntN(each)
 					looks[i] = t.LookIn(in.at(i, n%4, uint16(1024+n/4), 22))
 				}
-				for i := range burst {
-					looks[i].Prefetch()
-				}
+				Prefetch(looks[:])
 				for i := range burst {
 					s := t.Match(in.views[i], crowd.now)
 					if s == nil {

@@ -35,12 +35,16 @@ func (h hasher) hash(k key) uint32 {
 	return uint32(hi ^ lo)
 }
 
-// prefetch has the memory brought near where a hash belongs.
-func (x *index) prefetch(hash uint32) {
-	if len(x.entries) > 0 {
-		prefetch.Line(unsafe.Pointer(&x.entries[hash&uint32(len(x.entries)-1)]))
+// place returns where a hash belongs, nil if there is no room at all.
+func (x *index) place(hash uint32) unsafe.Pointer {
+	if len(x.entries) == 0 {
+		return nil
 	}
+	return unsafe.Pointer(&x.entries[hash&uint32(len(x.entries)-1)])
 }
+
+// prefetch has the memory brought near where a hash belongs.
+func (x *index) prefetch(hash uint32) { prefetch.Line(x.place(hash)) }
 
 // first returns the first session with a hash, 0 if there is none.
 func (x *index) first(hash uint32) ref {

@@ -31,7 +31,7 @@ func (t *Table) LookOut(p packet.Packet) Look {
 		return Look{}
 	}
 	k, _, _ := t.outboundKey(p)
-	return t.look(&t.inside, k)
+	return Look{&t.rows, &t.inside, t.hasher.hash(k)}
 }
 
 // LookIn looks at a packet that Match will be given.
@@ -40,20 +40,33 @@ func (t *Table) LookIn(p packet.Packet) Look {
 		return Look{}
 	}
 	k, _, _ := t.inboundKey(p)
-	return t.look(&t.outside, k)
+	return Look{&t.rows, &t.outside, t.hasher.hash(k)}
 }
 
-func (t *Table) look(in *index, k key) Look {
-	l := Look{&t.rows, in, t.hasher.hash(k)}
-	in.prefetch(l.hash)
-	return l
-}
-
-// Prefetch has the session brought near, if there is one.
-func (l Look) Prefetch() {
-	if s := l.session(); s != nil {
-		prefetch.Line(unsafe.Pointer(s))
-		prefetch.Line(unsafe.Pointer(&s.sent))
+// Prefetch has sessions brought near: first where the indexes lead to them, then
+// what is probably them. Each time all are asked for in one go, with nothing
+// between: the processor then waits for as many as it can at a time.
+func Prefetch(looks []Look) {
+	var lines [64]unsafe.Pointer
+	for len(looks) > 0 {
+		some := looks[:min(len(looks), len(lines)/2)]
+		looks = looks[len(some):]
+		n := 0
+		for _, l := range some {
+			if !l.IsZero() {
+				lines[n] = l.in.place(l.hash)
+				n++
+			}
+		}
+		prefetch.Lines(lines[:n])
+		n = 0
+		for _, l := range some {
+			if s := l.session(); s != nil {
+				lines[n], lines[n+1] = unsafe.Pointer(s), unsafe.Pointer(&s.sent)
+				n += 2
+			}
+		}
+		prefetch.Lines(lines[:n])
 	}
 }
 

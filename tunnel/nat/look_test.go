@@ -19,20 +19,21 @@ func TestLook(t *testing.T) {
 			if s := l.session(); s != nil {
 				t.Errorf("%d: found %+v, which is none", n, s)
 			}
-			l.Prefetch()
 		}
+		Prefetch(looks)
 		w.goes(out, addrA)
 	}
 	for n := range uint16(many) {
 		out, in := parse(t, udp(client4, p4(foo, 0), 1024+n, 53)), parse(t, udp(addrA, client4, 53, 1024+n))
 		k, _, _ := w.outboundKey(out)
 		want := w.byInside(k)
-		for _, l := range []Look{w.LookOut(out), w.LookIn(in)} {
+		looks := []Look{w.LookOut(out), w.LookIn(in)}
+		for _, l := range looks {
 			if got := l.session(); got != want || got == nil {
 				t.Errorf("%d: found %+v, want %+v", n, got, want)
 			}
-			l.Prefetch()
 		}
+		Prefetch(looks)
 	}
 	if err := sound(w.Table); err != nil {
 		t.Error(err)
@@ -50,8 +51,8 @@ func TestLookAtATableThatIsEmptied(t *testing.T) {
 	l := w.LookOut(parse(t, udp(client4, p4(foo, 0), 1024, 53)))
 	w.Clear(w.now)
 	w.Sweep(nobody, all, w.now)
-	l.Prefetch()
-	Look{}.Prefetch()
+	Prefetch([]Look{l, {}})
+	Prefetch(nil)
 	if s := l.session(); s != nil {
 		t.Errorf("found %+v", s)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"stile/platform/arena"
 	"stile/tunnel/id"
 	"stile/tunnel/packet"
 )
@@ -478,6 +479,8 @@ type trial struct {
 	rng    *rand.Rand
 	model  *model
 	tables [2]*Table
+	memory [2]Memory // the first has the heap
+	lent   lender    // the second
 	step   int
 
 	// focus: one proxy address, one address per answer, short steps. What
@@ -527,9 +530,11 @@ func TestCrowdAgainstModel(t *testing.T) {
 // run does some steps with a table of at most max sessions, and compares the
 // whole state after each so many.
 func (tr *trial) run(max, steps, each int) {
+	tr.lent = lender{Memory: new(arena.Arena)}
+	tr.memory = [2]Memory{nil, &tr.lent}
 	tr.model = &model{now: epoch, max: max, literal: tr.seed%5 == 0, proxies: make(map[netip.Addr]*mProxy)}
 	for i := range tr.tables {
-		tr.tables[i] = New(Config{Rand: rand.New(rand.NewPCG(tr.seed, 8)), MaxSessions: max, Literal: tr.model.literal}, epoch)
+		tr.tables[i] = New(Config{Rand: rand.New(rand.NewPCG(tr.seed, 8)), MaxSessions: max, Memory: tr.memory[i], Literal: tr.model.literal}, epoch)
 	}
 	for _, name := range []string{"foo", "bar"} {
 		tr.announce(name)
@@ -542,6 +547,25 @@ func (tr *trial) run(max, steps, each int) {
 			tr.check()
 		}
 	}
+	if tr.tables[1].Discard(); tr.lent.out != 0 {
+		tr.fatalf("%d pieces of memory did not come back", tr.lent.out)
+	}
+}
+
+// A lender counts what is lent.
+type lender struct {
+	Memory
+	out int
+}
+
+func (l *lender) Get(size int) []byte {
+	l.out++
+	return l.Memory.Get(size)
+}
+
+func (l *lender) Put(b []byte) {
+	l.out--
+	l.Memory.Put(b)
 }
 
 func (tr *trial) act() {
@@ -568,10 +592,11 @@ func (tr *trial) act() {
 // they have seen of failures and of the past is not in it.
 func (tr *trial) restart() {
 	for i, table := range tr.tables {
-		tr.tables[i] = New(Config{Rand: rand.New(rand.NewPCG(tr.seed, uint64(tr.step))), MaxSessions: tr.model.max, Literal: tr.model.literal}, tr.model.now)
+		tr.tables[i] = New(Config{Rand: rand.New(rand.NewPCG(tr.seed, uint64(tr.step))), MaxSessions: tr.model.max, Memory: tr.memory[i], Literal: tr.model.literal}, tr.model.now)
 		if err := tr.tables[i].Restore(table.AppendSnapshot(nil, tr.model.now), 0, tr.model.now); err != nil {
 			tr.fatalf("table %d: %v", i, err)
 		}
+		table.Discard()
 	}
 	tr.model.evidence, tr.model.former = nil, nil
 	for _, s := range tr.model.sessions {
@@ -675,7 +700,7 @@ func (tr *trial) sendOut() {
 	for i, table := range tr.tables {
 		seen[i] = parse(tr, clone(b))
 		if i == 1 { // whether it is looked at before changes nothing
-			table.LookOut(seen[i]).Prefetch()
+			Prefetch([]Look{table.LookOut(seen[i])})
 		}
 		if got := table.Out(seen[i], tr.model.now); got != want && !(want == Unresolved && got == NoFamily) {
 			tr.fatalf("table %d: %v for % x, want %v", i, got, b, want)

@@ -109,7 +109,9 @@ func (w *wheel) remove(r *rows, s *Session) {
 	s.links[byClass] = links{}
 }
 
-// await puts a session into the wheel.
+// await puts a session into the wheel. Its last packet is not older than those of
+// its class that are evictable already: it has just come, or nothing has ripened
+// yet in a table that was restored.
 func (t *Table) await(s *Session) {
 	if t.wheel == nil {
 		t.wheel = newWheel(t.nowAt)
@@ -185,12 +187,12 @@ func (t *Table) pick(bucket int, at instant) (n int, rest instant) {
 			t.rows.prefetch(next)
 		}
 		switch when := s.ripe(); {
+		case tickOf(when) > w.tick: // others may be ripe before
+			w.remove(&t.rows, s)
+			t.await(s)
 		case when <= at:
 			w.remove(&t.rows, s)
 			ripe = append(ripe, place{when, s.self})
-		case tickOf(when) > w.tick:
-			w.remove(&t.rows, s)
-			t.await(s)
 		default:
 			rest = min(rest, when)
 		}

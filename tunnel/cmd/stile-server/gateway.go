@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"stile/build/stamp"
+	"stile/platform/arena"
 	"stile/platform/clock"
 	"stile/platform/dirs"
 	"stile/platform/dnsctl"
@@ -127,7 +128,7 @@ func (g *gatewayCommand) Run(ctx context.Context, log *slog.Logger) (err error) 
 			log.Warn("changes of the firewall go unnoticed", "error", e)
 		}
 	})
-	config := gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now(), Flows: watch.Flows() != nil}
+	config := gateway.Config{Private: wire.Key(key.Bytes()), Rand: rand.Reader, Wall: time.Now(), Flows: watch.Flows() != nil, Memory: new(arena.Arena)}
 	if err := g.Rules.apply(&config); err != nil {
 		return err
 	}
