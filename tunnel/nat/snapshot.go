@@ -179,6 +179,12 @@ func (t *Table) adopt(sessions []Session, at instant) {
 			}
 		}
 	}
+	slices.SortStableFunc(sessions, func(a, b Session) int { return cmp.Compare(a.out, b.out) })
+	for i := range sessions {
+		if s := t.byInside(sessions[i].inside); s.class == classOpening {
+			t.opening.moveToFront(&t.rows, s)
+		}
+	}
 	t.retireAll(at)
 }
 

@@ -169,3 +169,37 @@ func BenchmarkSnapshot(b *testing.B) {
 		}
 	})
 }
+
+// Handshakes that were answered in another order than they began are restored in
+// the order in which they may have to go (N47): by their client's last packet.
+func TestO3OrderOfHandshakes(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	const many = 3 * maxReorder
+	for n := range many {
+		w.at(time.Duration(n) * time.Millisecond)
+		w.goes(tcp(client4, p4(foo, 0), 1024+uint16(n), 443, syn), addrA)
+	}
+	for n := range many {
+		w.at(time.Second + time.Duration(n)*time.Millisecond)
+		w.comes(tcp(addrA, client4, 443, 1024+many-1-uint16(n), syn|ack), p4(foo, 0))
+	}
+	restored := New(Config{Rand: rand.New(rand.NewPCG(1, 2))}, w.now)
+	if err := restored.Restore(w.AppendSnapshot(nil, w.now), 0, w.now); err != nil {
+		t.Fatal(err)
+	}
+	if err := sound(restored); err != nil {
+		t.Error(err)
+	}
+	n := 0
+	restored.each(&restored.opening, func(s *Session) bool {
+		n++
+		if want := 1024 + many - n; int(s.inside.id()) != want {
+			t.Errorf("place %d has port %d, want %d", n, s.inside.id(), want)
+		}
+		return true
+	})
+	if n != many {
+		t.Errorf("%d sessions", n)
+	}
+}
