@@ -59,3 +59,32 @@ func TestN12SweepsInSteps(t *testing.T) {
 		t.Errorf("goes on at %v", next)
 	}
 }
+
+// A client that is dropped gives the memory of its sessions back, with a flow log
+// and without.
+func TestADroppedClientGivesItsMemoryBack(t *testing.T) {
+	for _, flows := range []bool{false, true} {
+		m := &lender{}
+		b := newBenchWith(t, Config{Memory: m, Flows: flows})
+		b.grant(1, cidr(1, "10.0.0.0/24"), 0)
+		for n := range uint16(500) {
+			b.passes(1, udp(c4(1), addrA, 1024+n, 53), addrA)
+		}
+		if m.lent == 0 {
+			t.Error("nothing is lent")
+		}
+		if b.c.drop(b.c.clients[who(1)]); m.lent != 0 {
+			t.Errorf("flows %v: %d bytes did not come back", flows, m.lent)
+		}
+	}
+}
+
+// A lender counts what it has lent.
+type lender struct{ lent int }
+
+func (l *lender) Get(size int) []byte {
+	l.lent += size
+	return make([]byte, size)
+}
+
+func (l *lender) Put(b []byte) { l.lent -= len(b) }
