@@ -36,8 +36,11 @@ type slab struct {
 // Get returns size bytes of zeros. From 4 KiB on, they begin at a page; what is
 // smaller is any piece of the heap, what is larger than 4 MiB one of its own.
 func (a *Arena) Get(size int) []byte {
-	if size < unit || size > slabSize {
+	if size < unit {
 		return make([]byte, size)
+	}
+	if size > slabSize {
+		return a.large(size)
 	}
 	n := (size + unit - 1) / unit
 	for _, s := range a.slabs {
@@ -45,14 +48,20 @@ func (a *Arena) Get(size int) []byte {
 			return b[:size:size]
 		}
 	}
-	s := &slab{bytes: make([]byte, slabSize), most: perSlab}
-	if a.advise != nil {
-		a.advise(s.bytes)
-	} else {
-		huge(s.bytes)
-	}
+	s := &slab{bytes: a.large(slabSize), most: perSlab}
 	a.slabs = append(a.slabs, s)
 	return s.take(n)[:size:size]
+}
+
+// large returns memory that comes from the heap and never was in a slab.
+func (a *Arena) large(size int) []byte {
+	b := make([]byte, size)
+	if a.advise != nil {
+		a.advise(b)
+	} else {
+		huge(b)
+	}
+	return b
 }
 
 // Put takes back what Get returned. Nobody may use it any more.

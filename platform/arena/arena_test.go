@@ -106,7 +106,10 @@ func TestHugePagesAreAskedFor(t *testing.T) {
 	for range perSlab + 1 {
 		a.Get(unit)
 	}
-	if len(asked) != 2 || len(asked[0]) != slabSize || &asked[0][0] != &a.slabs[0].bytes[0] {
+	if b := a.Get(slabSize + 1); len(asked) != 3 || len(asked[2]) != len(b) {
+		t.Error("not asked for a large piece")
+	}
+	if len(asked[0]) != slabSize || &asked[0][0] != &a.slabs[0].bytes[0] {
 		t.Errorf("asked %d times", len(asked))
 	}
 	huge(a.slabs[0].bytes) // may do nothing, but no harm

@@ -242,7 +242,7 @@ func BenchmarkSweep(b *testing.B) {
 func BenchmarkOne(b *testing.B) {
 	sizes := []int{1 << 10, 1 << 14, 1 << 17, 1 << 20}
 	world := func(b *testing.B, n int) (*Table, func(n int) packet.Packet) {
-		t := New(Config{Rand: rand.New(rand.NewPCG(1, 2)), MaxSessions: n, NewPerSecond: 1e9, Burst: 1 << 30}, epoch)
+		t := New(Config{Rand: rand.New(rand.NewPCG(1, 2)), MaxSessions: n, NewPerSecond: 1e9, Burst: 1 << 30, Memory: new(arena.Arena)}, epoch)
 		var many, servers []netip.Addr
 		for i := range 32 { // of 60,000 ports each
 			many = append(many, netip.AddrFrom4([4]byte{100, 97, 0, byte(1 + i)}))

@@ -53,8 +53,8 @@ func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instan
 	}
 }
 
-// Discard gives the memory of all sessions back. Before that, the Table must be
-// empty, or nobody may use it afterwards.
+// Discard gives the memory of all sessions back. Unless there were none, nobody
+// may use the Table afterwards.
 func (t *Table) Discard() {
 	t.rows.discard(t.memory)
 	t.inside.discard(t.memory)
