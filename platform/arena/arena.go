@@ -3,8 +3,9 @@
 // gigabytes in no order at all then waits for the memory alone, not for the
 // tables of pages that lead there, too.
 //
-// The memory is the heap's own. What is never given back is found by the garbage
-// collector, once nothing else in the same slab is in use.
+// The memory is the heap's own, and the garbage collector's again once it was given
+// back; what was not stays taken as long as the Arena lives. Nothing in it is
+// followed: there must be no pointers.
 package arena
 
 import (
@@ -21,7 +22,7 @@ const (
 // An Arena is not safe for concurrent use. The zero Arena is empty and ready.
 type Arena struct {
 	slabs  []*slab
-	advise func([]byte) // for tests; nil: huge
+	advise func(b []byte, huge bool) // for tests; nil: the system
 }
 
 // A slab is a piece of the heap that is given out bit by bit.
@@ -56,12 +57,17 @@ func (a *Arena) Get(size int) []byte {
 // large returns memory that comes from the heap and never was in a slab.
 func (a *Arena) large(size int) []byte {
 	b := make([]byte, size)
-	if a.advise != nil {
-		a.advise(b)
-	} else {
-		huge(b)
-	}
+	a.tell(b, true)
 	return b
+}
+
+// tell says whether huge pages are wanted.
+func (a *Arena) tell(b []byte, huge bool) {
+	if a.advise != nil {
+		a.advise(b, huge)
+	} else {
+		advise(b, huge)
+	}
 }
 
 // Put takes back what Get returned. Nobody may use it any more.
@@ -79,13 +85,11 @@ func (a *Arena) Put(b []byte) {
 			a.slabs[i] = a.slabs[last]
 			a.slabs[last] = nil
 			a.slabs = a.slabs[:last]
+			a.tell(s.bytes, false) // the heap has other uses for it
 		}
 		return
 	}
 }
-
-// Held returns how many bytes the arena has taken from the heap.
-func (a *Arena) Held() int { return len(a.slabs) * slabSize }
 
 // take returns the first n free units in a row, or nil.
 func (s *slab) take(n int) []byte {

@@ -53,9 +53,6 @@ func TestArenaAgainstList(t *testing.T) {
 		if most < 2 || len(a.slabs) != 1 || a.slabs[0].used != 0 {
 			t.Errorf("seed %d: at most %d slabs, %d are left", seed, most, len(a.slabs))
 		}
-		if a.Held() != slabSize {
-			t.Errorf("%d bytes are held", a.Held())
-		}
 	}
 }
 
@@ -86,6 +83,31 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
+// A hole that was too small for one piece is found again for one that fits, also
+// when it has grown meanwhile.
+func TestHolesAreFoundAgain(t *testing.T) {
+	var a Arena
+	var all [][]byte
+	for range perSlab / 2 {
+		all = append(all, a.Get(2*unit))
+	}
+	in := func(b []byte, n int) bool { return &b[0] == &all[n][0] }
+	a.Put(all[7])
+	a.Get(3 * unit)
+	if len(a.slabs) != 2 {
+		t.Fatalf("%d slabs", len(a.slabs))
+	}
+	if b := a.Get(2 * unit); !in(b, 7) {
+		t.Error("a hole that fits exactly is not used")
+	}
+	a.Get(3 * unit)
+	a.Put(all[20])
+	a.Put(all[21])
+	if b := a.Get(4 * unit); !in(b, 20) {
+		t.Error("a hole that has grown is not used")
+	}
+}
+
 func TestPutOfWhatIsNotTaken(t *testing.T) {
 	var a Arena
 	b := a.Get(unit)
@@ -99,18 +121,27 @@ func TestPutOfWhatIsNotTaken(t *testing.T) {
 	a.Put(b)
 }
 
-// The system is asked for huge pages, and for no more than what is the arena's.
+// The system is asked for huge pages for what is the arena's, and for no others
+// once it is not any more.
 func TestHugePagesAreAskedFor(t *testing.T) {
-	var asked [][]byte
-	a := Arena{advise: func(b []byte) { asked = append(asked, b) }}
-	for range perSlab + 1 {
+	var huge, ordinary [][]byte
+	a := Arena{advise: func(b []byte, yes bool) {
+		if yes {
+			huge = append(huge, b)
+		} else {
+			ordinary = append(ordinary, b)
+		}
+	}}
+	for range perSlab {
 		a.Get(unit)
 	}
-	if b := a.Get(slabSize + 1); len(asked) != 3 || len(asked[2]) != len(b) {
-		t.Error("not asked for a large piece")
+	second, large := a.Get(unit), a.Get(slabSize+1)
+	if len(huge) != 3 || len(huge[0]) != slabSize || &huge[0][0] != &a.slabs[0].bytes[0] || len(huge[2]) != len(large) {
+		t.Errorf("asked for %d", len(huge))
 	}
-	if len(asked[0]) != slabSize || &asked[0][0] != &a.slabs[0].bytes[0] {
-		t.Errorf("asked %d times", len(asked))
+	if a.Put(second); len(ordinary) != 1 || &ordinary[0][0] != &huge[1][0] || len(ordinary[0]) != slabSize {
+		t.Errorf("asked for %d ordinary ones", len(ordinary))
 	}
-	huge(a.slabs[0].bytes) // may do nothing, but no harm
+	advise(huge[0], true) // may do nothing, but no harm
+	advise(huge[0], false)
 }

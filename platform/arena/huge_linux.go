@@ -2,5 +2,11 @@ package arena
 
 import "syscall"
 
-// huge asks for huge pages. Where there are none, ordinary ones do.
-func huge(b []byte) { _ = syscall.Madvise(b, syscall.MADV_HUGEPAGE) }
+// advise asks for huge pages, or for none. Where there are none, ordinary ones do.
+func advise(b []byte, huge bool) {
+	advice := syscall.MADV_NOHUGEPAGE
+	if huge {
+		advice = syscall.MADV_HUGEPAGE
+	}
+	_ = syscall.Madvise(b, advice)
+}

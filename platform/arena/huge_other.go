@@ -2,5 +2,5 @@
 
 package arena
 
-// huge does nothing: this system decides by itself, or only asks the privileged.
-func huge([]byte) {}
+// advise does nothing: this system decides by itself, or only asks the privileged.
+func advise([]byte, bool) {}

@@ -175,7 +175,7 @@ func (c *Core) park(k *client, goodbye bool, now time.Time) {
 func (c *Core) drop(k *client) {
 	c.forgetLookups(k)
 	c.farewell(k)
-	k.nat.Discard()
+	k.nat.Free()
 	delete(c.clients, k.id)
 	for _, a := range []netip.Addr{k.addr4, k.addr6} {
 		if c.byAddr[a] == k {

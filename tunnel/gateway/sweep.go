@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	sweepStep  = 256                  // things freed at a time: well below a millisecond
+	sweepStep  = 256                  // things freed at a time, or looked at, as nat.Table.Sweep counts: well below a millisecond
 	sweepPause = 2 * time.Millisecond // between two steps, for the packets
 	sweepVisit = 8                    // what looking at a client counts for
 )
@@ -39,13 +39,13 @@ func (c *Core) sweep(now time.Time) {
 	}
 	for room := sweepStep; room > 0 && len(s.queue) > 0; {
 		k := c.clients[s.queue[len(s.queue)-1]]
-		freed := 0
+		took := 0
 		if k != nil {
-			freed = k.nat.Sweep(func(r id.Resource) bool { return k.grants[r].valid(now) }, room, now)
+			took = k.nat.Sweep(func(r id.Resource) bool { return k.grants[r].valid(now) }, room, now)
 			c.touch(k)
 			c.collect()
 		}
-		if room -= freed; room <= 0 {
+		if room -= took; room <= 0 {
 			break // there may be more
 		}
 		if k != nil {

@@ -104,6 +104,39 @@ func TestN47Eviction(t *testing.T) {
 	}
 }
 
+// Of those that shake hands and those that nobody answered, the one goes first
+// whose client was silent for the longest time, whatever servers sent meanwhile.
+func TestN47UnfinishedByTheirClientsLastPacket(t *testing.T) {
+	w := newWorld(t)
+	w.announce("foo", foo, addrA)
+	const a, b, c = 4000, 4001, 4002
+	begins := func(port uint16) { w.goes(tcp(client4, p4(foo, 0), port, 443, syn), addrA) }
+	answered := func(port uint16) { w.comes(tcp(addrA, client4, 443, port, syn|ack), p4(foo, 0)) }
+	for second, step := range []func(){
+		func() { begins(a) },
+		func() { begins(b) },
+		func() { answered(a) },
+		func() { answered(b) },
+		func() { begins(a) }, // again
+		func() { begins(c) },
+		func() { answered(b) }, // again
+	} {
+		w.at(time.Duration(second) * time.Second)
+		step()
+	}
+	w.maxSessions = w.Len()
+	for n, port := range []uint16{b, a, c} {
+		w.at(time.Duration(10+n) * time.Second)
+		if !w.Has(parse(t, tcp(client4, p4(foo, 0), port, 443, ack)), w.now) {
+			t.Fatalf("%d went too early", port)
+		}
+		begins(5000 + uint16(n))
+		if w.Has(parse(t, tcp(client4, p4(foo, 0), port, 443, ack)), w.now) {
+			t.Fatalf("%d did not go", port)
+		}
+	}
+}
+
 // S18: full of established connections; when one ends, the next one fits.
 func TestS18FullOfConnections(t *testing.T) {
 	w := newWorld(t)

@@ -49,7 +49,10 @@ func keepOnly(t *Table, sessions ...*Session) (back func()) {
 	for _, s := range sessions {
 		keep[s.self] = true
 		for _, l := range s.links {
-			keep[l.prev&^bucketMark], keep[l.next] = true, true
+			if l.prev&bucketMark == 0 {
+				keep[l.prev] = true
+			}
+			keep[l.next] = true
 		}
 	}
 	delete(keep, 0)

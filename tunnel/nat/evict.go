@@ -4,7 +4,8 @@ import "math"
 
 // room reports whether another session fits. Rows whose time is over do not
 // count, and a session that is of little use to the client goes if it must
-// (N47).
+// (N47). Each session is looked at as seldom as by sweeps, which have mostly done
+// it before.
 func (t *Table) room(at instant) bool {
 	if t.Len() < t.maxSessions {
 		return true

@@ -35,8 +35,8 @@ func (h hasher) hash(k key) uint32 {
 	return uint32(hi ^ lo)
 }
 
-// place returns where a hash belongs, nil if there is no room at all.
-func (x *index) place(hash uint32) unsafe.Pointer {
+// home returns where a hash belongs, nil if there is no room at all.
+func (x *index) home(hash uint32) unsafe.Pointer {
 	if len(x.entries) == 0 {
 		return nil
 	}
@@ -44,7 +44,7 @@ func (x *index) place(hash uint32) unsafe.Pointer {
 }
 
 // prefetch has the memory brought near where a hash belongs.
-func (x *index) prefetch(hash uint32) { prefetch.Line(x.place(hash)) }
+func (x *index) prefetch(hash uint32) { prefetch.Line(x.home(hash)) }
 
 // first returns the first session with a hash, 0 if there is none.
 func (x *index) first(hash uint32) ref {
@@ -89,8 +89,8 @@ func (x *index) grow(m Memory) {
 	give(old, m)
 }
 
-// discard gives the memory of all entries back.
-func (x *index) discard(m Memory) {
+// free gives the memory of all entries back.
+func (x *index) free(m Memory) {
 	give(x.entries, m)
 	*x = index{}
 }

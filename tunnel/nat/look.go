@@ -54,7 +54,7 @@ func Prefetch(looks []Look) {
 		n := 0
 		for _, l := range some {
 			if !l.IsZero() {
-				lines[n] = l.in.place(l.hash)
+				lines[n] = l.in.home(l.hash)
 				n++
 			}
 		}

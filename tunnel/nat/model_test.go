@@ -547,7 +547,7 @@ func (tr *trial) run(max, steps, each int) {
 			tr.check()
 		}
 	}
-	if tr.tables[1].Discard(); tr.lent.out != 0 {
+	if tr.tables[1].Free(); tr.lent.out != 0 {
 		tr.fatalf("%d pieces of memory did not come back", tr.lent.out)
 	}
 }
@@ -596,7 +596,7 @@ func (tr *trial) restart() {
 		if err := tr.tables[i].Restore(table.AppendSnapshot(nil, tr.model.now), 0, tr.model.now); err != nil {
 			tr.fatalf("table %d: %v", i, err)
 		}
-		table.Discard()
+		table.Free()
 	}
 	tr.model.evidence, tr.model.former = nil, nil
 	for _, s := range tr.model.sessions {

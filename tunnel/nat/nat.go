@@ -109,9 +109,9 @@ type Table struct {
 	memory      Memory
 }
 
-// A Memory gives room for sessions, and is asked only by tables that are told of
-// it. Get returns size bytes of zeros, aligned to 64 bytes if they are 4 KiB or
-// more; Put takes back what Get returned, which nobody uses any more.
+// A Memory gives room for the sessions of the tables that share it; it is not
+// guarded. Get returns size bytes of zeros, aligned to 8 bytes, and to 64 from 4 KiB
+// on. Put takes back all of what Get returned, which nobody uses any more.
 type Memory interface {
 	Get(size int) []byte
 	Put([]byte)

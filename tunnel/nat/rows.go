@@ -31,9 +31,9 @@ func chunkOf(n ref) (chunk, at int) {
 // sizeOf returns how many rows a chunk has.
 func sizeOf(chunk int) int { return firstChunk << max(0, chunk/perDoubling-1) }
 
-// rows holds the sessions of a table. There are no pointers in it, so that the
-// garbage collector has nothing to follow in a million sessions, and a link of
-// a list takes four bytes. A place is used again; a *Session is good until its
+// rows holds the sessions of a table. There must be no pointers in them: the
+// garbage collector does not know what lies in a Memory, and has nothing to follow
+// in a million sessions. So a link of a list takes four bytes, too. A place is used again; a *Session is good until its
 // session ends.
 type rows struct {
 	chunks [][]Session
@@ -68,8 +68,8 @@ func (r *rows) add(s *Session, m Memory) *Session {
 	return row
 }
 
-// discard gives the memory of all rows back.
-func (r *rows) discard(m Memory) {
+// free gives the memory of all rows back.
+func (r *rows) free(m Memory) {
 	for _, chunk := range r.chunks {
 		m.Put(unsafe.Slice((*byte)(unsafe.Pointer(&chunk[0])), len(chunk)*int(unsafe.Sizeof(Session{}))))
 	}

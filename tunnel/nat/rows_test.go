@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"unsafe"
@@ -22,6 +23,26 @@ func TestSizeOfASession(t *testing.T) {
 	if at := unsafe.Offsetof(Session{}.links); at != 128 {
 		t.Errorf("the second line ends at %d", at)
 	}
+}
+
+// The garbage collector does not look into the memory of rows and indexes.
+func TestNoPointersInRows(t *testing.T) {
+	var look func(path string, typ reflect.Type)
+	look = func(path string, typ reflect.Type) {
+		switch typ.Kind() {
+		case reflect.Struct:
+			for i := range typ.NumField() {
+				look(path+"."+typ.Field(i).Name, typ.Field(i).Type)
+			}
+		case reflect.Array:
+			look(path, typ.Elem())
+		case reflect.Bool, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Int64:
+		default:
+			t.Errorf("%s is a %v", path, typ)
+		}
+	}
+	look("Session", reflect.TypeFor[Session]())
+	look("entry", reflect.TypeFor[entry]())
 }
 
 // sound checks what must be true of a table's structure at any time.

@@ -39,7 +39,7 @@ type Session struct {
 	resource id.Resource // that let the first packet through, if known
 }
 
-// marks say where a session stands with its binding.
+// marks say where a session stands with its binding, and whether it may go.
 type marks uint8
 
 const (
@@ -284,7 +284,7 @@ func (t *Table) add(n *Session) *Session {
 // join puts a session into the lists of its class.
 func (t *Table) join(s *Session) {
 	if evictAfter[s.class] == 0 {
-		t.release(s)
+		t.offer(s)
 	} else {
 		t.await(s)
 	}

@@ -165,7 +165,9 @@ func (t *Table) Restore(b []byte, gap time.Duration, now time.Time) error {
 	return nil
 }
 
-// adopt puts restored sessions into the table, the lists in exact order.
+// adopt puts restored sessions into the table: those of each class in the order
+// of what their lifetime counts from, and handshakes in that of their client's
+// last packet.
 func (t *Table) adopt(sessions []Session, at instant) {
 	for i := range sessions {
 		sessions[i].class = sessions[i].classify()
@@ -179,11 +181,14 @@ func (t *Table) adopt(sessions []Session, at instant) {
 			}
 		}
 	}
-	slices.SortStableFunc(sessions, func(a, b Session) int { return cmp.Compare(a.out, b.out) })
-	for i := range sessions {
-		if s := t.byInside(sessions[i].inside); s.class == classOpening {
-			t.opening.moveToFront(&t.rows, s)
-		}
+	var handshakes []*Session
+	t.each(&t.opening, func(s *Session) bool {
+		handshakes = append(handshakes, s)
+		return true
+	})
+	slices.SortFunc(handshakes, func(a, b *Session) int { return cmp.Or(cmp.Compare(a.out, b.out), cmp.Compare(a.self, b.self)) })
+	for _, s := range handshakes {
+		t.opening.moveToFront(&t.rows, s)
 	}
 	t.retireAll(at)
 }

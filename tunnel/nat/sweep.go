@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -10,22 +11,26 @@ import (
 // collectEvery is how often bindings are looked through for useless ones.
 const collectEvery = time.Minute
 
+// looksForOne is how many sessions are looked at in the time that one is freed in.
+const looksForOne = 8
+
 // Sweep frees what nobody needs any more: sessions whose time is over, and
 // proxy addresses that had neither an authorized resource nor a session for
 // ten minutes (N28). It changes no answer; call it every few seconds.
 //
-// It looks at about limit things at most, so that packets do not wait for it, and
-// returns at how many; if that is limit or more, there may be others.
-func (t *Table) Sweep(authorized func(id.Resource) bool, limit int, now time.Time) (seen int) {
+// It frees about limit things at most, so that packets do not wait for it, or looks
+// at some times as many sessions that it does not free, and returns how much of
+// limit that took; if that is all or more, there may be others.
+func (t *Table) Sweep(authorized func(id.Resource) bool, limit int, now time.Time) (took int) {
 	at := t.at(now)
-	seen = t.ripen(at, limit)
-	seen += t.retire(at, limit-seen)
-	seen += t.sweepPast(at, limit-seen)
+	took = t.ripen(at, min(limit, math.MaxInt/looksForOne)*looksForOne) / looksForOne
+	took += t.retire(at, limit-took)
+	took += t.sweepPast(at, limit-took)
 	if t.Len() == 0 {
-		t.Discard()
+		t.freeRows()
 	}
-	if at < t.collectAt || seen >= limit {
-		return seen
+	if at < t.collectAt || took >= limit {
+		return took
 	}
 	t.collectAt = at + instant(collectEvery)
 	for _, b := range t.bindings {
@@ -34,7 +39,7 @@ func (t *Table) Sweep(authorized func(id.Resource) bool, limit int, now time.Tim
 	if len(t.bindings) == 0 {
 		t.bindings, t.bound, t.unbound = make(map[netip.Addr]*binding), nil, nil
 	}
-	return seen
+	return took
 }
 
 func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instant) {
@@ -53,12 +58,20 @@ func (t *Table) collect(b *binding, authorized func(id.Resource) bool, at instan
 	}
 }
 
-// Discard gives the memory of all sessions back. Unless there were none, nobody
-// may use the Table afterwards.
-func (t *Table) Discard() {
-	t.rows.discard(t.memory)
-	t.inside.discard(t.memory)
-	t.outside.discard(t.memory)
+// Free forgets all sessions and proxy addresses of a client that is gone, without
+// a word, and gives their memory back.
+func (t *Table) Free() {
+	t.freeRows()
+	t.evictable, t.opening, t.awaited = [numClasses]list{}, list{by: byOpening}, nil
+	t.bindings, t.bound, t.unbound = make(map[netip.Addr]*binding), nil, nil
+	t.past = past{}
+}
+
+// freeRows gives the memory of the sessions back. Nothing leads to any.
+func (t *Table) freeRows() {
+	t.rows.free(t.memory)
+	t.inside.free(t.memory)
+	t.outside.free(t.memory)
 	t.wheel = nil
 }
 

@@ -22,9 +22,9 @@ func (s *Session) ripe() instant { return s.base() + instant(evictAfter[s.class]
 
 // A wheel holds the sessions that are not evictable, by the time at which they
 // will be: a hierarchical timing wheel (Varghese and Lauck, 1987). A packet does
-// not move its session there; that is found out when its bucket comes up. So each
+// not move its session there; that is found out when its bucket comes up. So a busy
 // session is looked at about once in the time after which its class is evictable,
-// however many packets it has.
+// however many packets it has, and one that falls silent once a level.
 //
 // Time is cut into ticks of about a millisecond. A bucket of level 0 is one tick,
 // one of each further level as long as all of the level below, which its sessions
@@ -49,9 +49,10 @@ const (
 	bucketMark ref = 1 << 31
 )
 
-func tickOf(at instant) uint64 { return uint64(max(0, at)) >> tickBits }
+// empty is later than anything: the quiet of an empty wheel.
+const empty = instant(math.MaxInt64)
 
-func newWheel(at instant) *wheel { return &wheel{tick: tickOf(at), quiet: math.MaxInt64} }
+func tickOf(at instant) uint64 { return uint64(max(0, at)) >> tickBits }
 
 // bucketAt returns where what is to be done in a tick belongs. Whatever is late
 // comes first; what is too far ahead comes up early.
@@ -114,11 +115,16 @@ func (w *wheel) remove(r *rows, s *Session) {
 // yet in a table that was restored.
 func (t *Table) await(s *Session) {
 	if t.wheel == nil {
-		t.wheel = newWheel(t.nowAt)
+		t.wheel = new(wheel)
+		t.wheel.quiet = empty
+	}
+	w := t.wheel
+	if w.quiet == empty { // it may have stood still for long
+		w.tick = max(w.tick, tickOf(t.nowAt))
 	}
 	ripe := s.ripe()
-	t.wheel.quiet = min(t.wheel.quiet, ripe)
-	t.wheel.add(&t.rows, t.wheel.bucketAt(tickOf(ripe)), s)
+	w.quiet = min(w.quiet, ripe)
+	w.add(&t.rows, w.bucketAt(tickOf(ripe)), s)
 }
 
 // ripen has sessions become evictable whose time has come, or at most about
@@ -134,7 +140,7 @@ func (t *Table) ripen(at instant, limit int) (n int) {
 		bucket, tick, ok := w.next()
 		if !ok || tick > now {
 			w.tick = max(w.tick, now)
-			w.quiet = math.MaxInt64
+			w.quiet = empty
 			if ok {
 				w.quiet = instant(tick << tickBits)
 			}
@@ -173,14 +179,14 @@ func (t *Table) refine(bucket, limit int) (n int) {
 // ripe. The others stay if they will be within this tick, the first of them at
 // rest. It returns how many it looked at.
 func (t *Table) pick(bucket int, at instant) (n int, rest instant) {
-	type place struct {
+	type due struct {
 		ripe instant
 		ref  ref
 	}
-	var room [32]place
-	ripe := room[:0]
+	var some [32]due
+	ripe := some[:0]
 	w := t.wheel
-	rest = math.MaxInt64
+	rest = empty
 	for next := w.first[bucket]; next != 0; n++ {
 		s := t.rows.at(next)
 		if next = s.links[byClass].next; next != 0 {
@@ -192,20 +198,20 @@ func (t *Table) pick(bucket int, at instant) (n int, rest instant) {
 			t.await(s)
 		case when <= at:
 			w.remove(&t.rows, s)
-			ripe = append(ripe, place{when, s.self})
+			ripe = append(ripe, due{when, s.self})
 		default:
 			rest = min(rest, when)
 		}
 	}
-	slices.SortFunc(ripe, func(a, b place) int { return cmp.Compare(a.ripe, b.ripe) })
+	slices.SortFunc(ripe, func(a, b due) int { return cmp.Or(cmp.Compare(a.ripe, b.ripe), cmp.Compare(a.ref, b.ref)) })
 	for _, p := range ripe {
-		t.release(t.rows.at(p.ref))
+		t.offer(t.rows.at(p.ref))
 	}
 	return n, rest
 }
 
-// release has a session be evictable, which is in no list of its class.
-func (t *Table) release(s *Session) {
+// offer has a session be evictable, which is in no list of its class.
+func (t *Table) offer(s *Session) {
 	s.marks |= evictable
 	t.evictable[s.class].pushFront(&t.rows, s)
 }
