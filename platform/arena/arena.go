@@ -21,7 +21,7 @@ const (
 
 // An Arena is not safe for concurrent use. The zero Arena is empty and ready.
 type Arena struct {
-	slabs  []*slab
+	slabs  []slab                    // side by side, since all are looked through
 	advise func(b []byte, huge bool) // for tests; nil: the system
 }
 
@@ -44,14 +44,13 @@ func (a *Arena) Get(size int) []byte {
 		return a.large(size)
 	}
 	n := (size + unit - 1) / unit
-	for _, s := range a.slabs {
-		if b := s.take(n); b != nil {
+	for i := range a.slabs {
+		if b := a.slabs[i].take(n); b != nil {
 			return b[:size:size]
 		}
 	}
-	s := &slab{bytes: a.large(slabSize), most: perSlab}
-	a.slabs = append(a.slabs, s)
-	return s.take(n)[:size:size]
+	a.slabs = append(a.slabs, slab{bytes: a.large(slabSize), most: perSlab})
+	return a.slabs[len(a.slabs)-1].take(n)[:size:size]
 }
 
 // large returns memory that comes from the heap and never was in a slab.
@@ -72,20 +71,24 @@ func (a *Arena) tell(b []byte, huge bool) {
 
 // Put takes back what Get returned. Nobody may use it any more.
 func (a *Arena) Put(b []byte) {
-	if len(b) < unit || len(b) > slabSize {
+	if len(b) < unit {
 		return
 	}
-	for i, s := range a.slabs {
+	if len(b) > slabSize {
+		a.tell(b, false)
+		return
+	}
+	for i := range a.slabs {
+		s := &a.slabs[i]
 		at := uintptr(unsafe.Pointer(&b[0])) - uintptr(unsafe.Pointer(&s.bytes[0]))
 		if at >= slabSize { // also what lies before it
 			continue
 		}
 		s.put(int(at/unit), (len(b)+unit-1)/unit)
 		if last := len(a.slabs) - 1; s.used == 0 && last > 0 { // one stays
-			a.slabs[i] = a.slabs[last]
-			a.slabs[last] = nil
-			a.slabs = a.slabs[:last]
 			a.tell(s.bytes, false) // the heap has other uses for it
+			*s, a.slabs[last] = a.slabs[last], slab{}
+			a.slabs = a.slabs[:last]
 		}
 		return
 	}

@@ -142,6 +142,9 @@ func TestHugePagesAreAskedFor(t *testing.T) {
 	if a.Put(second); len(ordinary) != 1 || &ordinary[0][0] != &huge[1][0] || len(ordinary[0]) != slabSize {
 		t.Errorf("asked for %d ordinary ones", len(ordinary))
 	}
+	if a.Put(large); len(ordinary) != 2 || len(ordinary[1]) != len(large) {
+		t.Error("a large piece has huge pages for ever")
+	}
 	advise(huge[0], true) // may do nothing, but no harm
 	advise(huge[0], false)
 }
