@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -277,6 +278,43 @@ func TestN15NewConnectionOutlivesTheOldOnesReset(t *testing.T) {
 	w.goes(tcp(client4, p4(foo, 0), 5000, 443, rst), addrA)
 	w.answer("foo", foo, addrB)
 	w.goes(tcp(client4, p4(foo, 0), 5000, 443, syn), addrB) // another server has never heard of it
+}
+
+// Both ends may begin at once (RFC 9293 figure 7): SYNs that cross, each answered
+// with a SYN and ACK. The connection stays where it began, whatever DNS says
+// meanwhile, and is not cut afterwards by what a client sends that has been silent.
+func TestN15SimultaneousOpen(t *testing.T) {
+	for _, serverFirst := range []bool{false, true} {
+		w := newWorld(t)
+		w.announce("foo", foo, addrA)
+		p := p4(foo, 0)
+		w.goes(tcp(client4, p, 5000, 443, syn), addrA)
+		w.answer("foo", foo, addrB)
+		w.comes(tcp(addrA, client4, 443, 5000, syn), p)
+		answers := []func(){
+			func() { w.goes(tcp(client4, p, 5000, 443, syn|ack), addrA) },
+			func() { w.comes(tcp(addrA, client4, 443, 5000, syn|ack), p) },
+		}
+		if serverFirst {
+			slices.Reverse(answers)
+		}
+		for n, answer := range answers {
+			w.at(time.Duration(1+n) * time.Second)
+			answer()
+		}
+		w.goes(tcp(client4, p, 5000, 443, ack), addrA)
+		for f := range w.Flows(w.now) {
+			if f.State != "established" {
+				t.Errorf("it is %s", f.State)
+			}
+		}
+		w.at(time.Hour)
+		w.goes(tcp(client4, p, 5000, 443, ack), addrA)
+		w.comes(tcp(addrA, client4, 443, 5000, ack), p)
+		if n := w.Len(); n != 1 {
+			t.Errorf("%d sessions", n)
+		}
+	}
 }
 
 func TestN15FlagsThatOpenNothing(t *testing.T) {
