@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -251,9 +252,9 @@ func FuzzN50AnyPacket(f *testing.F) {
 	})
 }
 
-// After everything is over, nothing is left, of whatever kind it was: closed,
-// failed, evicted, revived, renumbered, told of.
-func TestN48NothingIsLeft(t *testing.T) {
+// manyKinds is a table that has seen sessions of all kinds: closed, failed,
+// evicted, revived, renumbered, told of.
+func manyKinds(t *testing.T) *world {
 	w := newWorld(t)
 	w.Table = New(Config{Rand: w.rng, MaxSessions: 200, Flows: true}, epoch)
 	for n := range 2000 {
@@ -287,14 +288,47 @@ func TestN48NothingIsLeft(t *testing.T) {
 	if w.Len() == 0 || len(w.past.order) == 0 || len(w.awaited) == 0 {
 		t.Fatalf("%d sessions, %d former ones, %d that may fail: too tame", w.Len(), len(w.past.order), len(w.awaited))
 	}
+	return w
+}
+
+// left tells what a table holds.
+func (w *world) left() string {
+	if w.Len()+len(w.inside.entries)+len(w.outside.entries)+len(w.rows.chunks)+len(w.bindings)+len(w.bound)+len(w.unbound)+
+		len(w.past.order)+len(w.past.inside)+len(w.past.outside)+len(w.awaited)+len(w.woken)+len(w.events) > 0 ||
+		w.opening.front != 0 || w.evictable != [numClasses]list{} || w.wheel != nil || w.LostEvents() > 0 {
+		return fmt.Sprintf("%+v", w.Table)
+	}
+	return ""
+}
+
+// After everything is over, nothing is left, of whatever kind it was.
+func TestN48NothingIsLeft(t *testing.T) {
+	w := manyKinds(t)
 	for end := w.now.Add(tcpOpen + bindingGC + 5*time.Minute); w.now.Before(end); w.now = w.now.Add(10 * time.Second) {
 		w.Sweep(nobody, all, w.now)
 		w.Events(nil)
 		w.Woken(nil)
 	}
-	if w.Len()+len(w.inside.entries)+len(w.outside.entries)+len(w.rows.chunks)+len(w.bindings)+len(w.bound)+len(w.unbound)+
-		len(w.past.order)+len(w.past.inside)+len(w.past.outside)+len(w.awaited)+len(w.woken)+len(w.events) > 0 ||
-		w.opening.front != 0 || w.LostEvents() > 0 {
-		t.Errorf("left: %+v", w.Table)
+	if left := w.left(); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}
+
+// A table that was given up is an empty one, which can be used.
+func TestN48AFreedTable(t *testing.T) {
+	w := manyKinds(t)
+	w.Free()
+	w.Woken(nil)
+	w.Events(nil)
+	if left := w.left(); left != "" {
+		t.Errorf("left: %s", left)
+	}
+	w.announce("foo", foo, addrA)
+	w.handshake(5000, p4(foo, 0), addrA)
+	w.goes(udp(client4, p4(foo, 1), 5000, 53), addrA)
+	w.at(48 * time.Hour)
+	w.Sweep(nobody, all, w.now)
+	if err := sound(w.Table); err != nil || w.Len() > 0 {
+		t.Errorf("%d sessions, %v", w.Len(), err)
 	}
 }
