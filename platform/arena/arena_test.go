@@ -46,6 +46,18 @@ func TestArenaAgainstList(t *testing.T) {
 				live = live[:len(live)-1]
 			}
 			most = max(most, len(a.slabs))
+			units, used := 0, 0
+			for _, p := range live {
+				if len(p.bytes) >= unit {
+					units += (len(p.bytes) + unit - 1) / unit
+				}
+			}
+			for _, s := range a.slabs {
+				used += s.used
+			}
+			if units != used {
+				t.Fatalf("seed %d, step %d: %d units are taken, %d in use", seed, step, used, units)
+			}
 		}
 		for _, p := range live {
 			a.Put(p.bytes)
