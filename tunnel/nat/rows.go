@@ -33,8 +33,8 @@ func sizeOf(chunk int) int { return firstChunk << max(0, chunk/perDoubling-1) }
 
 // rows holds the sessions of a table. There must be no pointers in them: the
 // garbage collector does not know what lies in a Memory, and has nothing to follow
-// in a million sessions. So a link of a list takes four bytes, too. A place is used again; a *Session is good until its
-// session ends.
+// in a million sessions. So a link of a list takes four bytes, too. A place is used
+// again; a *Session is good until its session ends.
 type rows struct {
 	chunks [][]Session
 	room   ref // in all chunks
