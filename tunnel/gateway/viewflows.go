@@ -42,13 +42,13 @@ type Session struct {
 var SessionStates = []string{"unconfirmed", "opening", "established", "half-closed", "closed", "udp", "icmp", "other"}
 
 // PageSize is how many sessions, or proxy addresses, one look at a client tells
-// of: what it takes, packets have to wait.
+// of at most: what it takes, packets have to wait.
 const PageSize = 256
 
 // SessionsOf appends a page of a client's sessions, and returns the cursor of the
-// next; 0: this was the last, or the client is gone. The first cursor is 0.
-// Between two pages anything may happen: a session may be missing, or come
-// twice.
+// next; 0: this was the last, or the client is gone. The first cursor is 0. A
+// page may be empty though others follow. Between two pages anything may happen:
+// a session may be missing, or come twice.
 func (c *Core) SessionsOf(dst []Session, who id.Client, cursor uint32, m Moment) ([]Session, uint32) {
 	k := c.clients[who]
 	if k == nil {

@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// FlowsFrom yields at most limit of the sessions that exist, and returns the
-// cursor from which to go on; 0: these were the last. The first cursor is 0. It
-// is for those who may not keep the table busy for long: between two calls
-// anything may happen. A session that lasts comes once.
+// FlowsFrom looks at the next limit places for sessions, yields those that exist
+// there, and returns the cursor from which to go on; 0: these were the last. The
+// first cursor is 0. What a call takes depends on limit alone, for packets wait
+// for it; where many sessions have ended, few are yielded, or none. Between two
+// calls anything may happen. A session that lasts comes once.
 func (t *Table) FlowsFrom(cursor uint32, limit int, now time.Time, yield func(Flow)) (next uint32) {
 	at := t.at(now)
-	for r := ref(cursor) + 1; r <= t.rows.used; r++ {
-		s := t.rows.at(r)
-		if s.self == 0 || !s.exists(at) {
-			continue
-		}
-		if limit == 0 {
-			return uint32(r - 1)
-		}
-		limit--
-		yield(t.flow(s))
+	first, end := ref(cursor)+1, t.rows.used
+	if end >= first && int64(end-first) >= int64(limit) {
+		end = first + ref(limit) - 1
+		next = uint32(end)
 	}
-	return 0
+	for r := first; r <= end; r++ {
+		if s := t.rows.at(r); s.self != 0 && s.exists(at) {
+			yield(t.flow(s))
+		}
+	}
+	return next
 }
 
 // Proxies appends all proxy addresses that stand for a name, in no order that

@@ -60,6 +60,24 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// What packets wait for is a page's size, and neither how many sessions there are
+// nor how many there were: time is no measure on a machine that others use, so
+// places beyond the page are taken away, where a look at one falls.
+func TestPagesAreShort(t *testing.T) {
+	const n, limit = 4096, 64
+	now := time.Unix(1000, 0)
+	for _, gone := range []time.Duration{0, time.Hour} {
+		table := crowded(t, n, now)
+		last, _ := chunkOf(limit - 1)
+		clear(table.rows.chunks[last+1:])
+		count := 0
+		next := table.FlowsFrom(0, limit, now.Add(gone), func(Flow) { count++ })
+		if want := map[time.Duration]int{0: limit}[gone]; count != want || next != limit {
+			t.Errorf("%v later: %d on the page, want %d; go on at %d", gone, count, want, next)
+		}
+	}
+}
+
 // What one proxy address stands for, without disturbing it.
 func TestBindingOf(t *testing.T) {
 	w := newWorld(t)
