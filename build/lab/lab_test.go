@@ -169,7 +169,7 @@ func TestNothingOutlivesTheLab(t *testing.T) {
 				t.Errorf("after %v: %v; want status 0", end.name, err)
 			}
 			guest.Wait()
-			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(second), Events: unix.POLLIN}}, 5000); n != 1 {
+			if err := await(second, unix.POLLIN, 5*time.Second); err != nil {
 				t.Errorf("process 1 of the enclosure still runs: %v", err)
 			}
 			for _, process := range members(pids) {

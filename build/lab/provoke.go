@@ -53,13 +53,31 @@ func provoke(h *host.Host, to netip.AddrPort, payload []byte, hops int) (e toldE
 		if err := unix.Sendto(fd, payload, 0, remote); err != nil {
 			return err
 		}
-		const patience = 5 * time.Second
-		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd)}}, int(patience.Milliseconds())); n != 1 {
-			return fmt.Errorf("no error comes within %v: %w", patience, errors.Join(err, os.ErrDeadlineExceeded))
+		if err := await(fd, 0, 5*time.Second); err != nil {
+			return fmt.Errorf("no error comes: %w", err)
 		}
 		return e.receive(fd)
 	})
 	return e, err
+}
+
+// await waits until one of the events, or an error, is there at a file descriptor.
+// Go's runtime interrupts system calls by signals as it likes; after each the rest
+// of the time is waited.
+func await(fd int, events int16, patience time.Duration) error {
+	for end := time.Now().Add(patience); ; {
+		rest := max(time.Until(end), 0)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, int((rest+time.Millisecond-1)/time.Millisecond))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("poll: %w", err)
+		case n == 0:
+			return fmt.Errorf("nothing within %v: %w", patience, os.ErrDeadlineExceeded)
+		default:
+			return nil
+		}
+	}
 }
 
 // receive takes an error from a socket's queue.
