@@ -51,6 +51,7 @@ var homes = map[string][]string{
 	"github.com/Microsoft/go-winio":  {"platform/ipcsock"},
 	"github.com/danieljoos/wincred":  {"platform/keystore"},
 	"github.com/kardianos/service":   {"platform/service"},
+	"gvisor.dev/gvisor":              {"tunnel/sim/tcp"},
 	"modernc.org/sqlite":             {"tunnel/portal/store"},
 }
 
