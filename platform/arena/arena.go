@@ -3,13 +3,15 @@
 // gigabytes in no order at all then waits for the memory alone, not for the
 // tables of pages that lead there, too.
 //
-// The memory is the heap's own, and the garbage collector's again once it was given
-// back; what was not stays taken as long as the Arena lives. Nothing in it is
-// followed: there must be no pointers.
+// The memory comes from the system, and goes back to it as soon as a huge page of
+// it is free. The garbage collector neither follows it, so there must be no
+// pointers in it, nor counts it, so that gigabytes here do not let as much garbage
+// gather elsewhere.
 package arena
 
 import (
 	"math/bits"
+	"runtime"
 	"unsafe"
 )
 
@@ -17,31 +19,47 @@ const (
 	unit     = 4 << 10 // bytes; a piece is some of them in a row
 	perSlab  = 1024
 	slabSize = perSlab * unit
+	hugePage = 2 << 20 // on amd64, and on arm64 with pages of 4 KiB
+	perHuge  = hugePage / unit
 )
 
-// An Arena is not safe for concurrent use. The zero Arena is empty and ready.
+// An Arena is not safe for concurrent use. The zero Arena is empty and ready; it
+// must not be copied. What it gave out is good as long as it is reachable.
 type Arena struct {
-	slabs  []slab                    // side by side, since all are looked through
-	advise func(b []byte, huge bool) // for tests; nil: the system
+	slabs []slab // side by side, since all are looked through
+	book  *book
 }
 
-// A slab is a piece of the heap that is given out bit by bit.
+// A region is memory of the system.
+type region struct {
+	bytes  []byte
+	mapped []byte // what bytes are part of; nil: the heap
+}
+
+func heap(size int) region { return region{bytes: make([]byte, size)} }
+
+// A book has all regions of an Arena, by their first bytes.
+type book struct{ regions map[*byte]region }
+
+// A slab is a region that is given out bit by bit.
 type slab struct {
-	bytes []byte
+	region
 	taken [perSlab / 64]uint64 // a bit for each unit
 	used  int                  // units that are taken
-	fresh int                  // from this unit on, nothing was ever taken: all zeros
-	most  int                  // there is no room for more units in a row than this
+	// From this unit of each huge page on, nothing was ever taken: all zeros.
+	fresh [perSlab / perHuge]int
+	most  int // there is no room for more units in a row than this
 }
 
-// Get returns size bytes of zeros. From 4 KiB on, they begin at a page; what is
-// smaller is any piece of the heap, what is larger than 4 MiB one of its own.
+// Get returns size bytes of zeros. From 4 KiB on, they begin at as much; what is
+// smaller is any piece of the heap, what is larger than 4 MiB is a region of its
+// own.
 func (a *Arena) Get(size int) []byte {
 	if size < unit {
 		return make([]byte, size)
 	}
 	if size > slabSize {
-		return a.large(size)
+		return a.reserve(size).bytes
 	}
 	n := (size + unit - 1) / unit
 	for i := range a.slabs {
@@ -49,24 +67,38 @@ func (a *Arena) Get(size int) []byte {
 			return b[:size:size]
 		}
 	}
-	a.slabs = append(a.slabs, slab{bytes: a.large(slabSize), most: perSlab})
+	a.slabs = append(a.slabs, slab{region: a.reserve(slabSize), most: perSlab})
 	return a.slabs[len(a.slabs)-1].take(n)[:size:size]
 }
 
-// large returns memory that comes from the heap and never was in a slab.
-func (a *Arena) large(size int) []byte {
-	b := make([]byte, size)
-	a.tell(b, true)
-	return b
+// Held is how many bytes the Arena has of the system, given out or not. What was
+// not written to yet takes no memory.
+func (a *Arena) Held() (bytes int) {
+	if a.book != nil {
+		for _, r := range a.book.regions {
+			bytes += len(r.bytes)
+		}
+	}
+	return bytes
 }
 
-// tell says whether huge pages are wanted.
-func (a *Arena) tell(b []byte, huge bool) {
-	if a.advise != nil {
-		a.advise(b, huge)
-	} else {
-		advise(b, huge)
+func (a *Arena) reserve(size int) region {
+	if a.book == nil {
+		a.book = &book{regions: make(map[*byte]region)}
+		runtime.AddCleanup(a, func(b *book) {
+			for _, r := range b.regions {
+				r.release()
+			}
+		}, a.book)
 	}
+	r := reserve(size)
+	a.book.regions[&r.bytes[0]] = r
+	return r
+}
+
+func (a *Arena) release(r region) {
+	delete(a.book.regions, &r.bytes[0])
+	r.release()
 }
 
 // Put takes back what Get returned. Nobody may use it any more.
@@ -74,8 +106,11 @@ func (a *Arena) Put(b []byte) {
 	if len(b) < unit {
 		return
 	}
-	if len(b) > slabSize {
-		a.tell(b, false)
+	if a.book == nil {
+		panic("arena: a piece was given back that was never lent")
+	}
+	if r, known := a.book.regions[&b[0]]; known && len(b) > slabSize {
+		a.release(r)
 		return
 	}
 	for i := range a.slabs {
@@ -86,12 +121,13 @@ func (a *Arena) Put(b []byte) {
 		}
 		s.put(int(at/unit), (len(b)+unit-1)/unit)
 		if last := len(a.slabs) - 1; s.used == 0 && last > 0 { // one stays
-			a.tell(s.bytes, false) // the heap has other uses for it
+			a.release(s.region)
 			*s, a.slabs[last] = a.slabs[last], slab{}
 			a.slabs = a.slabs[:last]
 		}
 		return
 	}
+	panic("arena: a piece was given back that was never lent")
 }
 
 // take returns the first n free units in a row, or nil.
@@ -105,10 +141,8 @@ func (s *slab) take(n int) []byte {
 		if end-at >= n {
 			end = at + n
 			s.mark(at, n, true)
-			b := s.bytes[at*unit : end*unit]
-			clear(b[:max(0, min(end, s.fresh)-at)*unit])
-			s.fresh = max(s.fresh, end)
-			return b
+			s.clean(at, end)
+			return s.bytes[at*unit : end*unit]
 		}
 		longest = max(longest, end-at)
 		at = s.free(end)
@@ -117,15 +151,38 @@ func (s *slab) take(n int) []byte {
 	return nil
 }
 
+// clean makes zeros of the units from at to before end, which are to be given out.
+func (s *slab) clean(at, end int) {
+	for h := range s.fresh {
+		from, to := max(at, h*perHuge), min(end, (h+1)*perHuge) // in this huge page
+		if from < to {
+			clear(s.bytes[from*unit : max(from, min(to, s.fresh[h]))*unit])
+			s.fresh[h] = max(s.fresh[h], to)
+		}
+	}
+}
+
 func (s *slab) put(at, n int) {
 	s.mark(at, n, false)
-	s.most = perSlab // less, but that is found out when it matters
+	before, after := at, at+n
+	for before > 0 && !s.isTaken(before-1) {
+		before--
+	}
+	after = s.busy(after)
+	s.most = max(s.most, after-before)
+	for h := (before + perHuge - 1) / perHuge; (h+1)*perHuge <= after; h++ { // the huge pages that are free
+		if (h+1)*perHuge > at && h*perHuge < at+n && s.empty(s.bytes[h*hugePage:(h+1)*hugePage]) {
+			s.fresh[h] = h * perHuge
+		}
+	}
 }
+
+func (s *slab) isTaken(unit int) bool { return s.taken[unit/64]>>(unit%64)&1 != 0 }
 
 // mark makes n units taken, or free.
 func (s *slab) mark(at, n int, taken bool) {
 	for i := at; i < at+n; i++ {
-		if s.taken[i/64]>>(i%64)&1 != 0 == taken {
+		if s.isTaken(i) == taken {
 			panic("arena: a piece was given back that is not taken")
 		}
 		s.taken[i/64] ^= 1 << (i % 64)

@@ -118,13 +118,20 @@ func TestHolesAreFoundAgain(t *testing.T) {
 	if b := a.Get(4 * unit); !in(b, 20) {
 		t.Error("a hole that has grown is not used")
 	}
+	for _, n := range []int{30, 31, 32, 40} {
+		a.Put(all[n])
+	}
+	a.Get(2 * unit) // leaves a larger hole before a smaller one
+	a.Get(6 * unit)
+	if b := a.Get(4 * unit); !in(b, 31) {
+		t.Error("the larger of two holes is forgotten")
+	}
 }
 
 func TestPutOfWhatIsNotTaken(t *testing.T) {
 	var a Arena
 	b := a.Get(unit)
 	a.Put(b)
-	a.Put(make([]byte, unit)) // nobody knows it
 	defer func() {
 		if recover() == nil {
 			t.Error("taken back twice")
@@ -133,30 +140,59 @@ func TestPutOfWhatIsNotTaken(t *testing.T) {
 	a.Put(b)
 }
 
-// The system is asked for huge pages for what is the arena's, and for no others
-// once it is not any more.
-func TestHugePagesAreAskedFor(t *testing.T) {
-	var huge, ordinary [][]byte
-	a := Arena{advise: func(b []byte, yes bool) {
-		if yes {
-			huge = append(huge, b)
-		} else {
-			ordinary = append(ordinary, b)
+// What was never lent is refused as what was taken back already is.
+func TestPutOfWhatWasNeverLent(t *testing.T) {
+	for _, a := range []*Arena{new(Arena), used()} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("taken")
+				}
+			}()
+			a.Put(make([]byte, unit))
+		}()
+	}
+}
+
+func used() *Arena {
+	a := new(Arena)
+	a.Get(unit)
+	return a
+}
+
+// Held is all of the slabs and of what is larger, until it is back.
+func TestHeld(t *testing.T) {
+	var a Arena
+	if a.Held() != 0 {
+		t.Error(a.Held())
+	}
+	first, second, large := a.Get(slabSize), a.Get(unit), a.Get(slabSize+1)
+	if want := 2*slabSize + slabSize + 1; a.Held() != want {
+		t.Errorf("%d bytes, want %d", a.Held(), want)
+	}
+	a.Put(large)
+	a.Put(second)
+	a.Put(first)
+	if a.Held() != slabSize {
+		t.Errorf("%d bytes when all is back", a.Held())
+	}
+}
+
+// A full slab is not looked through again and again, nor are many of them when
+// pieces come back that are too small.
+func TestFullSlabsAreKnown(t *testing.T) {
+	var a Arena
+	var all [][]byte
+	for range 4 * perSlab / 2 {
+		all = append(all, a.Get(2*unit))
+	}
+	a.Get(4 * unit) // which none of the four has
+	for n := 0; n < len(all); n += 4 {
+		a.Put(all[n])
+	}
+	for i, s := range a.slabs[:4] {
+		if s.most > 2 {
+			t.Errorf("slab %d is thought to have %d units in a row", i, s.most)
 		}
-	}}
-	for range perSlab {
-		a.Get(unit)
 	}
-	second, large := a.Get(unit), a.Get(slabSize+1)
-	if len(huge) != 3 || len(huge[0]) != slabSize || &huge[0][0] != &a.slabs[0].bytes[0] || len(huge[2]) != len(large) {
-		t.Errorf("asked for %d", len(huge))
-	}
-	if a.Put(second); len(ordinary) != 1 || &ordinary[0][0] != &huge[1][0] || len(ordinary[0]) != slabSize {
-		t.Errorf("asked for %d ordinary ones", len(ordinary))
-	}
-	if a.Put(large); len(ordinary) != 2 || len(ordinary[1]) != len(large) {
-		t.Error("a large piece has huge pages for ever")
-	}
-	advise(huge[0], true) // may do nothing, but no harm
-	advise(huge[0], false)
 }

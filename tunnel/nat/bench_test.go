@@ -194,18 +194,22 @@ func BenchmarkTranslate(b *testing.B) {
 
 // What a session takes, and what an idle client takes, in bytes.
 func BenchmarkMemory(b *testing.B) {
-	used := func() uint64 {
+	used := func(crowds ...*crowd) (bytes uint64) {
 		var m runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
+		bytes = m.HeapAlloc
+		for _, c := range crowds {
+			bytes += uint64(c.memory.Held())
+		}
+		return bytes
 	}
 	for b.Loop() {
 		before := used()
 		crowd := newCrowd(b, 1000, 1000)
-		full := used()
+		full := used(crowd)
 		idle := newCrowd(b, 1000, 0)
-		end := used()
+		end := used(crowd, idle)
 		b.ReportMetric(float64(full-before)/1e6, "B/session")
 		b.ReportMetric(float64(end-full)/1000, "B/idle-client")
 		runtime.KeepAlive(crowd)
