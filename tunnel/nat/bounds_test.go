@@ -2,6 +2,7 @@ package nat
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -331,4 +332,102 @@ func TestN48AFreedTable(t *testing.T) {
 	if err := sound(w.Table); err != nil || w.Len() > 0 {
 		t.Errorf("%d sessions, %v", w.Len(), err)
 	}
+}
+
+// Those that shake hands go by their clients' last packets, in whatever order they
+// were answered; and so do those beside them that nobody answered.
+func TestN47UnfinishedInAnyOrder(t *testing.T) {
+	for _, answered := range [][]uint16{{2, 1, 0}, {0, 1, 2}, {1, 0, 2}, {1}, {2, 0}, {}} {
+		w := newWorld(t)
+		w.announce("foo", foo, addrA)
+		for n := range uint16(3) {
+			w.at(time.Duration(n) * time.Second)
+			w.goes(tcp(client4, p4(foo, 0), 4000+n, 443, syn), addrA)
+		}
+		for _, n := range answered {
+			w.comes(tcp(addrA, client4, 443, 4000+n, syn|ack), p4(foo, 0))
+		}
+		w.maxSessions = w.Len()
+		for n := range uint16(3) {
+			w.at(time.Duration(10+n) * time.Second)
+			w.goes(tcp(client4, p4(foo, 0), 5000+n, 443, syn), addrA)
+			if w.Has(parse(t, tcp(client4, p4(foo, 0), 4000+n, 443, ack)), w.now) {
+				t.Errorf("answered %v: %d did not go", answered, 4000+n)
+			}
+		}
+	}
+}
+
+func TestN47OtherProtocols(t *testing.T) {
+	w := newWorld(t)
+	w.out(ip(client4, addrC, 47, []byte{1}), Forward)
+	w.comes(ip(addrC, client4, 47, []byte{1}), addrC)
+	w.maxSessions = 1
+	w.at(time.Minute - 1)
+	w.out(udp(client4, addrC, 5000, 53), Full)
+	w.at(time.Minute)
+	w.out(udp(client4, addrC, 5000, 53), Forward)
+}
+
+// Whether somebody sweeps decides nothing (N12), in particular not whom eviction
+// takes: two tables are told the same packets, many at one instant as in a batch,
+// and one is swept now and then.
+func TestN12SweepsDecideNothing(t *testing.T) {
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		most := 20 + rng.IntN(200)
+		var worlds [2]*world
+		for i := range worlds {
+			w := newWorld(t)
+			w.Table = New(Config{Rand: rand.New(rand.NewPCG(seed, 2)), MaxSessions: most, NewPerSecond: 1e9, Burst: 1 << 30}, epoch)
+			w.announce("foo", foo, addrA, addrB)
+			worlds[i] = w
+		}
+		for step, now := 0, time.Duration(0); step < 300; step++ {
+			now += []time.Duration{time.Millisecond, time.Second, 7 * time.Second, 30 * time.Second, time.Minute}[rng.IntN(5)]
+			if rng.IntN(100) == 0 {
+				now += 3 * time.Hour
+			}
+			for _, w := range worlds {
+				w.at(now)
+			}
+			worlds[1].Sweep(func(id.Resource) bool { return true }, []int{1, 5, all}[rng.IntN(3)], worlds[1].now)
+			for range 1 + rng.IntN(40) {
+				port, dst := uint16(1000+rng.IntN(2*most)), addrC
+				if rng.IntN(2) == 0 {
+					dst = p4(foo, rng.IntN(4))
+				}
+				open := []packet.TCPFlags{syn, ack, ack, fin | ack, rst}[rng.IntN(5)]
+				answer := []packet.TCPFlags{syn | ack, ack, ack, fin | ack, rst}[rng.IntN(5)]
+				kind, back := rng.IntN(3), rng.IntN(3) > 0
+				var verdicts [2]Verdict
+				for i, w := range worlds {
+					verdicts[i] = w.exchange(kind, port, dst, open, answer, back)
+				}
+				if verdicts[0] != verdicts[1] {
+					t.Fatalf("seed %d, step %d: port %d to %v gets verdict %d, and %d where somebody sweeps", seed, step, port, dst, verdicts[0], verdicts[1])
+				}
+			}
+			for s := range worlds[0].rows.all {
+				if at := worlds[0].Table.at(worlds[0].now); s.exists(at) != (worlds[1].alive(worlds[1].byInside(s.inside), at) != nil) {
+					t.Fatalf("seed %d, step %d: %v is in one table alone", seed, step, s.inside)
+				}
+			}
+		}
+	}
+}
+
+// exchange sends a packet of UDP, TCP or ICMP, and if it passes an answer.
+func (w *world) exchange(kind int, port uint16, dst netip.Addr, open, answer packet.TCPFlags, back bool) Verdict {
+	p := parse(w, [][]byte{udp(client4, dst, port, 53), tcp(client4, dst, port, 443, open), echo(client4, dst, port, true)}[kind])
+	v := w.Out(p, w.now)
+	if v != Forward || !back {
+		return v
+	}
+	id, _, _ := p.Echo()
+	r := parse(w, [][]byte{udp(p.Dst(), client4, 53, p.SrcPort()), tcp(p.Dst(), client4, 443, p.SrcPort(), answer), echo(p.Dst(), client4, id, false)}[kind])
+	if s := w.Match(r, w.now); s != nil {
+		w.In(s, r, w.now)
+	}
+	return v
 }

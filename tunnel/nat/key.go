@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"cmp"
 	"net/netip"
 
 	"stile/tunnel/packet"
@@ -54,6 +55,11 @@ func (k key) address() netip.Addr {
 		a = a.Unmap()
 	}
 	return a
+}
+
+// compare puts keys in an order that depends on nothing but them.
+func (k key) compare(l key) int {
+	return cmp.Or(cmp.Compare(k.addr.High, l.addr.High), cmp.Compare(k.addr.Low, l.addr.Low), cmp.Compare(k.rest, l.rest))
 }
 
 // isEcho reports whether the key's id is an echo identifier.

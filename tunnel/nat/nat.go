@@ -91,7 +91,7 @@ type Table struct {
 	flows           bool
 
 	evictable   [numClasses]list // sessions that may make room for others (N47), latest base first
-	wheel       *wheel           // the others; nil if there was none yet
+	wheel       *wheel           // the others; nil if there was none since the table was empty
 	opening     list             // sessions that shake hands, latest client packet first
 	bindings    map[netip.Addr]*binding
 	unbound     []slot    // free ones of bound

@@ -104,10 +104,6 @@ func (k key) append(dst []byte) []byte {
 	return append(dst, byte(k.proto()), flag(k.v6()))
 }
 
-func (k key) compare(l key) int {
-	return cmp.Or(cmp.Compare(k.addr.High, l.addr.High), cmp.Compare(k.addr.Low, l.addr.Low), cmp.Compare(k.id(), l.id()), cmp.Compare(k.port(), l.port()), cmp.Compare(k.proto(), l.proto()))
-}
-
 func appendAddr(dst []byte, a netip.Addr) []byte {
 	b := a.AsSlice()
 	return append(append(dst, byte(len(b))), b...)
@@ -258,7 +254,7 @@ func (r *reader) key() (k key) {
 	addr := netip.AddrFrom16([16]byte(r.take(16)))
 	id, port := binary.BigEndian.Uint16(r.take(2)), binary.BigEndian.Uint16(r.take(2))
 	k = keyTo(packet.Addr16Of(addr), packet.Proto(r.byte()), r.bool()).with(id, port)
-	r.bad = r.bad || k.v6() == addr.Is4In6()
+	r.bad = r.bad || !k.v6() && !addr.Is4In6()
 	return k
 }
 
@@ -309,7 +305,7 @@ func (r *reader) session(bindings []*binding) (s Session) {
 	}
 	proxied := s.proxy != 0
 	r.bad = r.bad || s.outside() != out || uint64(s.proxy) > uint64(len(bindings)) || policy.IsProxy(s.inside.address()) != proxied ||
-		!proxied && s.inside.addr != s.real || s.marks&failed != 0 && !proxied || needsPort(out) && out.id() == 0
+		!proxied && s.inside.addr != s.real || s.marks&failed != 0 && !proxied || needsPort(out) && out.id() == 0 && !s.state.has(hostOpened)
 	if proxied && !r.bad {
 		r.bad = bindings[s.proxy-1].addr != s.inside.address() || !r.usable(s.goesTo())
 	}

@@ -203,3 +203,26 @@ func TestO3OrderOfHandshakes(t *testing.T) {
 		t.Errorf("%d sessions", n)
 	}
 }
+
+// What a table may hold can be restored: a session of IPv6 to an address that looks
+// like one of IPv4, which is none, and one that the gateway host began towards port 0.
+func TestO3WhatCanBeComesBack(t *testing.T) {
+	w := newWorld(t)
+	mapped := netip.AddrFrom16(addrA.As16())
+	w.goes(udp(client4, addrA, 5000, 53), addrA)
+	w.dropped(udp(mapped, client6, 53, 5000)) // they do not meet
+	w.goes(udp(client6, mapped, 5000, 53), mapped)
+	w.comes(udp(mapped, client6, 53, 5000), mapped)
+	w.comes(udp(addrA, client4, 53, 5000), addrA)
+	if v := w.Accept(parse(t, udp(addrC, client4, 53, 0)), w.now); v != Forward {
+		t.Fatal(v)
+	}
+	text := w.AppendSnapshot(nil, w.now)
+	again := New(Config{Rand: rand.New(rand.NewPCG(3, 4))}, epoch)
+	if err := again.Restore(text, 0, epoch); err != nil || again.Len() != 3 {
+		t.Errorf("%v, %d sessions", err, again.Len())
+	}
+	if err := sound(again); err != nil {
+		t.Error(err)
+	}
+}

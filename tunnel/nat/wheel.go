@@ -31,7 +31,7 @@ func (s *Session) ripe() instant { return s.base() + instant(evictAfter[s.class]
 // move on to when it begins.
 type wheel struct {
 	tick     uint64              // where it stands: what lies before has been handed out
-	quiet    instant             // no session is ripe before
+	quiet    instant             // no session is ripe before; empty if none was ever there, or all were found ripe
 	occupied [wheelLevels]uint64 // which buckets are not empty, a bit each
 	first    [wheelLevels * wheelSlots]ref
 }
@@ -42,14 +42,14 @@ const (
 	wheelSlots  = 1 << levelBits
 	wheelLevels = 4
 
-	// The last level goes round, so it must never be full: 4.8 hours.
+	// The last level goes round, so it must never be full: 4.7 hours.
 	maxAhead = (wheelSlots - 2) << (levelBits * (wheelLevels - 1))
 
 	// first in its bucket, whose number stands in the place of the session before
 	bucketMark ref = 1 << 31
 )
 
-// empty is later than anything: the quiet of an empty wheel.
+// empty is later than anything.
 const empty = instant(math.MaxInt64)
 
 func tickOf(at instant) uint64 { return uint64(max(0, at)) >> tickBits }
@@ -119,7 +119,7 @@ func (t *Table) await(s *Session) {
 		t.wheel.quiet = empty
 	}
 	w := t.wheel
-	if w.quiet == empty { // it may have stood still for long
+	if w.quiet == empty || w.occupied == [wheelLevels]uint64{} { // it may have stood still for long
 		w.tick = max(w.tick, tickOf(t.nowAt))
 	}
 	ripe := s.ripe()
@@ -203,7 +203,12 @@ func (t *Table) pick(bucket int, at instant) (n int, rest instant) {
 			rest = min(rest, when)
 		}
 	}
-	slices.SortFunc(ripe, func(a, b due) int { return cmp.Or(cmp.Compare(a.ripe, b.ripe), cmp.Compare(a.ref, b.ref)) })
+	slices.SortFunc(ripe, func(a, b due) int {
+		if a.ripe != b.ripe {
+			return cmp.Compare(a.ripe, b.ripe)
+		}
+		return t.rows.at(a.ref).inside.compare(t.rows.at(b.ref).inside) // of one batch; places depend on sweeps (N12)
+	})
 	for _, p := range ripe {
 		t.offer(t.rows.at(p.ref))
 	}
