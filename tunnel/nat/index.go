@@ -32,7 +32,7 @@ type hasher struct{ a, b uint64 }
 func (h hasher) hash(k key) uint32 {
 	hi, lo := bits.Mul64(k.addr.High^h.a, k.addr.Low^h.b)
 	hi, lo = bits.Mul64(hi^lo^h.b, uint64(k.rest)^h.a)
-	return uint32(hi ^ lo)
+	return uint32((hi ^ lo) * 0x9e3779b97f4a7c15 >> 32) // the low bits alone know too little of ports in a row, with some secrets
 }
 
 // home returns where a hash belongs, nil if there is no room at all.

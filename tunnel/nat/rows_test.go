@@ -48,8 +48,10 @@ func TestNoPointersInRows(t *testing.T) {
 // sound checks what must be true of a table's structure at any time.
 func sound(t *Table) error {
 	rows, proxied := 0, 0
+	var classes [numClasses]int
 	for s := range t.rows.all {
 		rows++
+		classes[s.class]++
 		if s.proxy != 0 {
 			proxied++
 		}
@@ -79,6 +81,17 @@ func sound(t *Table) error {
 		if prev != t.evictable[c].back {
 			return fmt.Errorf("class %d ends elsewhere", c)
 		}
+	}
+	opening, prev := 0, ref(0)
+	for next := t.opening.front; next != 0; opening++ {
+		s := t.rows.at(next)
+		if s.self != next || s.links[byOpening].prev != prev || s.class != classOpening {
+			return fmt.Errorf("%+v is among those that shake hands", s)
+		}
+		prev, next = next, s.links[byOpening].next
+	}
+	if prev != t.opening.back || opening != classes[classOpening] {
+		return fmt.Errorf("%d shake hands, %d are listed", classes[classOpening], opening)
 	}
 	turning, err := t.wheel.sound(&t.rows)
 	if err != nil {
@@ -159,22 +172,25 @@ func check(t *testing.T, x *index, want map[ref]uint32) {
 
 // Ports and addresses that differ little must not crowd the index.
 func TestHashSpreads(t *testing.T) {
-	h := hasher{0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9}
-	var buckets [1 << 14]int
-	k := keyTo(packet.Addr16Of(p4(foo, 0)), packet.TCP, false)
-	for n := range len(buckets) {
-		k = k.with(uint16(1024+n), 443)
-		buckets[h.hash(k)%uint32(len(buckets))]++
-	}
-	worst := slices.MaxFunc(buckets[:], cmp.Compare[int])
-	empty := 0
-	for _, n := range buckets {
-		if n == 0 {
-			empty++
+	for seed := range uint64(500) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		h := hasher{rng.Uint64(), rng.Uint64()}
+		var buckets [1 << 14]int
+		k := keyTo(packet.Addr16Of(p4(foo, 0)), packet.TCP, false)
+		for n := range len(buckets) {
+			k = k.with(uint16(1024+n), 443)
+			buckets[h.hash(k)%uint32(len(buckets))]++
 		}
-	}
-	if worst > 12 || empty > len(buckets)*2/5 { // of a random function: 7 or 8, and 37 %
-		t.Errorf("%d in one bucket, %d of %d empty", worst, empty, len(buckets))
+		worst := slices.MaxFunc(buckets[:], cmp.Compare[int])
+		empty := 0
+		for _, n := range buckets {
+			if n == 0 {
+				empty++
+			}
+		}
+		if worst > 12 || empty > len(buckets)*2/5 { // of a random function: 7 or 8, and 37 %
+			t.Errorf("secret %d: %d in one bucket, %d of %d empty", seed, worst, empty, len(buckets))
+		}
 	}
 }
 
