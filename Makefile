@@ -74,7 +74,7 @@ package: ## deb, rpm and MSI packages
 	@echo "make package: the installers do not exist yet; copy the programs from build/out (make build) meanwhile" >&2; exit 1
 
 changelog: ## write CHANGELOG.md from the Changelog trailers of the commits
-	@text=$$(build/changelog.sh) && echo "$$text" > CHANGELOG.md
+	@text=$$(build/changelog.sh) && printf '%s\n' "$$text" > CHANGELOG.md
 
 clean: ## remove what was built
 	rm -rf $(OUT)

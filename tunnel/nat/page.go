@@ -13,6 +13,9 @@ import (
 func (t *Table) FlowsFrom(cursor uint32, limit int, now time.Time, yield func(Flow)) (next uint32) {
 	at := t.at(now)
 	first, end := ref(cursor)+1, t.rows.used
+	if first == 0 { // no cursor of ours
+		return 0
+	}
 	if end >= first && int64(end-first) >= int64(limit) {
 		end = first + ref(limit) - 1
 		next = uint32(end)

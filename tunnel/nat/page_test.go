@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -55,6 +56,9 @@ func TestPages(t *testing.T) {
 		}
 	}
 	table := crowded(t, 10, now)
+	if next := table.FlowsFrom(math.MaxUint32, 100, now, func(Flow) { t.Error("behind the last") }); next != 0 {
+		t.Errorf("go on at %d", next)
+	}
 	if next := table.FlowsFrom(0, 100, now.Add(time.Hour), func(Flow) { t.Error("it is over") }); next != 0 {
 		t.Errorf("go on at %d", next)
 	}
