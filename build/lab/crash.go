@@ -67,7 +67,9 @@ func runClientKill(s *stage) error {
 			if err := v.stile.startClient(s); err != nil {
 				return err
 			}
-			return wiki()
+			// What the killed one left looks ready, until the next puts it back on its
+			// way to the tunnel: a name may be asked of the public in between.
+			return s.ready(v.stile.client, func(context.Context) error { return wiki() })
 		}},
 		step{"the client ends in order", func() error {
 			began := time.Now()
