@@ -3,7 +3,6 @@ package tcp
 import (
 	"bytes"
 	"fmt"
-	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -16,8 +15,6 @@ type Conn struct {
 	Data func(b []byte)
 	// Finished hears that the other end has said all.
 	Finished func()
-	// Broken hears that the connection is of no use any more, and why.
-	Broken func(err error)
 
 	// Open is whether the handshake was made, EOF whether the other end has said
 	// all, Err why the connection broke, if it did.
@@ -30,27 +27,6 @@ type Conn struct {
 	noMore bool // after unsent
 	shut   bool // noMore was done
 	over   bool // the application has given it up
-}
-
-// Local and Remote are the ends as this host sees them.
-func (c *Conn) Local() netip.AddrPort {
-	a, err := c.ep.GetLocalAddress()
-	must(err)
-	return addrPort(a)
-}
-
-// Remote is the other end as this host sees it; invalid before Open.
-func (c *Conn) Remote() netip.AddrPort {
-	a, err := c.ep.GetRemoteAddress()
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return addrPort(a)
-}
-
-func addrPort(a tcpip.FullAddress) netip.AddrPort {
-	addr, _ := netip.AddrFromSlice(a.Addr.AsSlice())
-	return netip.AddrPortFrom(addr, a.Port)
 }
 
 // Write sends b as soon as there is room. It is copied.
@@ -149,11 +125,7 @@ func wait(err tcpip.Error) bool {
 }
 
 func (c *Conn) fail(err tcpip.Error) {
-	if err == nil || c.Err != nil {
-		return
-	}
-	c.Err = fmt.Errorf("%v", err)
-	if c.Broken != nil {
-		c.Broken(c.Err)
+	if err != nil && c.Err == nil {
+		c.Err = fmt.Errorf("%v", err)
 	}
 }
