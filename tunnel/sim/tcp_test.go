@@ -27,7 +27,8 @@ type office struct {
 	servers map[byte]*tcp.Host // 'A' and 'B'
 	proxy   netip.AddrPort     // of the name
 	qtype   uint16
-	lossy   bool          // the line
+	good    bool // the line neither loses nor reorders
+	lossy   bool
 	dead    map[byte]bool // servers that hear nothing
 	order   []*link       // in the order they came
 }
@@ -49,7 +50,7 @@ const service = 443
 func newOffice(t *testing.T, seed uint64, line sim.Link, qtype uint16) *office {
 	o := &office{
 		whole: newWholeOn(t, seed, line, sim.PortRestricted, sim.PortRestricted, byName()), servers: make(map[byte]*tcp.Host),
-		qtype: qtype, lossy: line.Loss > 0, dead: make(map[byte]bool),
+		qtype: qtype, good: line.Loss == 0 && line.Jitter == 0, lossy: line.Loss > 0, dead: make(map[byte]bool),
 	}
 	o.boot()
 	byAddr := make(map[netip.Addr]byte)
@@ -107,7 +108,7 @@ func (o *office) dns(servers string) {
 	o.records["wiki.corp.example"] = addrs
 	before := len(o.asked)
 	o.proxy = netip.AddrPortFrom(o.resolve("wiki.corp.example", o.qtype)[0], service)
-	o.Until(time.Second, func() bool { return len(o.asked) > before })
+	o.Until(5*time.Second, func() bool { return len(o.asked) > before }) // what is lost is said again; the first time nobody is asked yet
 	o.Run(100 * ms)
 }
 
@@ -190,7 +191,7 @@ func onLines(t *testing.T, do func(t *testing.T, o *office)) {
 	}
 }
 
-// A transfer both ways, while DNS changes its mind four times a second.
+// A transfer both ways, while DNS changes its mind several times a second.
 func TestTCPTransfer(t *testing.T) {
 	onLines(t, func(t *testing.T, o *office) {
 		up, down := make([]byte, 150_000), make([]byte, 150_000)
@@ -204,6 +205,9 @@ func TestTCPTransfer(t *testing.T) {
 			l.Write(down[i*len(down)/10 : (i+1)*len(down)/10])
 			o.dns([]string{"B", "AB", "", "A", "BA"}[i%5])
 			o.Run(250 * ms)
+		}
+		if len(o.asked) <= 10 {
+			t.Errorf("the gateway asked %d times for the name", len(o.asked))
 		}
 		c.CloseWrite()
 		l.CloseWrite()
@@ -227,7 +231,11 @@ func TestTCPHalfClose(t *testing.T) {
 		o.Run(time.Hour)
 		l.Write([]byte("answer"))
 		l.CloseWrite()
-		if !o.Until(time.Minute, func() bool { return c.EOF }) || string(c.got) != "answer" || c.Err != nil || l.Err != nil {
+		limit := time.Minute
+		if o.lossy { // if what confirms new keys was lost, the gateway is mute until the next handshake
+			limit = 5 * time.Minute
+		}
+		if !o.Until(limit, func() bool { return c.EOF }) || string(c.got) != "answer" || c.Err != nil || l.Err != nil {
 			t.Fatalf("the laptop hears %q, and an end: %v; %v, %v; %s", c.got, c.EOF, c.Err, l.Err, o.state())
 		}
 		o.connect(5001, 'B')
@@ -249,9 +257,9 @@ func TestTCPSimultaneousClose(t *testing.T) {
 			for _, state := range []string{c.State(), l.State()} {
 				switch state {
 				case "TIME-WAIT", "CLOSED":
-				case "FIN-WAIT2": // gVisor stays there, with no NAT between, too, when one FIN was lost
-					if !o.lossy {
-						t.Error("one end waits for the other's FIN, which it has")
+				case "CLOSING", "FIN-WAIT2": // gVisor stays there, with no NAT between, too, when a FIN was lost or overtaken
+					if o.good {
+						t.Errorf("one end is %s, and has all it waits for", state)
 					}
 				default:
 					t.Errorf("ten seconds after the end: %s", state)
@@ -329,12 +337,15 @@ func TestTCPIdleForLonger(t *testing.T) {
 // One port after another time, whoever closed first, while the name moves.
 func TestTCPPortReuse(t *testing.T) {
 	onLines(t, func(t *testing.T, o *office) {
+		if o.lossy {
+			return // where loss decides which end may not use the port for a minute
+		}
 		for i := range 10 {
 			server := "AB"[i%2]
 			o.dns(string(server))
 			began := o.Now()
 			c, l := o.connect(5000, server)
-			if took := o.Since(began); !o.lossy && took > time.Second { // a SYN was repeated
+			if took := o.Since(began); took > time.Second { // a SYN was repeated
 				t.Errorf("connection %d from one port takes %v", i, took)
 			}
 			o.talk(c, l, time.Minute)
