@@ -206,7 +206,7 @@ func TestTCPTransfer(t *testing.T) {
 			o.dns([]string{"B", "AB", "", "A", "BA"}[i%5])
 			o.Run(250 * ms)
 		}
-		if len(o.asked) <= 10 {
+		if !o.lossy && len(o.asked) <= 10 {
 			t.Errorf("the gateway asked %d times for the name", len(o.asked))
 		}
 		c.CloseWrite()
@@ -423,8 +423,8 @@ func TestTCPServerRefuses(t *testing.T) {
 		o.dns("AB")
 		o.servers['A'].Unlisten(service)
 		refused := o.dial(5001)
-		if !o.Until(time.Minute, func() bool { return refused.Open || refused.Err != nil }) || refused.Open {
-			t.Fatal("it is not refused")
+		if !o.Until(time.Minute, func() bool { return refused.Open || refused.Err != nil }) || refused.Open && !o.lossy {
+			t.Fatal("it is not refused") // if the refusal is lost, the same SYN leads to the other one the next time
 		}
 		o.connect(5002, 'B')
 		o.talk(c, l, time.Minute)
