@@ -109,9 +109,11 @@ func (a *Arena) Put(b []byte) {
 	if a.book == nil {
 		panic("arena: a piece was given back that was never lent")
 	}
-	if r, known := a.book.regions[&b[0]]; known && len(b) > slabSize {
-		a.release(r)
-		return
+	if len(b) > slabSize {
+		if r, known := a.book.regions[&b[0]]; known {
+			a.release(r)
+			return
+		}
 	}
 	for i := range a.slabs {
 		s := &a.slabs[i]
